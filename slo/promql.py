@@ -1,0 +1,101 @@
+"""PromQL as strings: selectors, label matchers and the few shapes of expression that the rules are made of."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from slo.catalog import Metric
+
+EXPORTER = "exporter"
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """One label matcher; `op` is `=`, `!=`, `=~` or `!~`."""
+
+    label: str
+    op: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.label}{self.op}{quote(self.value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Series of one family: its name with `suffix` (`_bucket`, `_count`, or none), narrowed by `matchers`."""
+
+    metric: Metric
+    suffix: str = ""
+    matchers: tuple[Matcher, ...] = ()
+
+    def render(self, scope: "Scope") -> str:
+        """The selector text in `scope`: under the name that the scope's source uses, with its matchers added."""
+        matchers = ",".join(str(m) for m in (*self.matchers, *scope.matchers_for(self.metric)))
+        name = scope.name_of(self.metric) + self.suffix
+        return f"{name}{{{matchers}}}" if matchers else name
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an expression is about: whose names it reads, which series, and the labels it keeps.
+
+    `source` is `exporter` for the `llm_*` families, or an engine's name for that engine's own.
+    """
+
+    source: str = EXPORTER
+    matchers: tuple[Matcher, ...] = ()
+    by: tuple[str, ...] = ("model_name",)
+
+    def name_of(self, metric: Metric) -> str:
+        """The family's name at this source; ValueError when the source does not have it."""
+        if self.source == EXPORTER:
+            return metric.name
+        names = metric.upstream.get(self.source, ())
+        if not names:
+            raise ValueError(f"{self.source} does not expose {metric.name}")
+        return names[0].name
+
+    def matchers_for(self, metric: Metric) -> tuple[Matcher, ...]:
+        """The scope's matchers, less those on `model_name` where the source's family does not carry it."""
+        return tuple(m for m in self.matchers if self._carries(metric, m.label))
+
+    def by_for(self, metric: Metric) -> tuple[str, ...]:
+        """The labels to aggregate `metric` by: the scope's, less `model_name` where the family lacks it."""
+        return tuple(label for label in self.by if self._carries(metric, label))
+
+    def _carries(self, metric: Metric, label: str) -> bool:
+        # Engines' HTTP middleware knows no model; the sidecar adds the label, a bare engine does not.
+        bare_http = self.source != EXPORTER and metric.name == "llm_http_requests_total"
+        return not (bare_http and label == "model_name")
+
+
+def quote(value: str) -> str:
+    """`value` as a PromQL string literal."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def equals(labels: Mapping[str, str]) -> tuple[Matcher, ...]:
+    """Equality matchers for `labels`, in their order."""
+    return tuple(Matcher(label, "=", value) for label, value in labels.items())
+
+
+def aggregate(function: str, expr: str, by: Iterable[str]) -> str:
+    """`function by (labels) (expr)`; without labels plain `function(expr)`."""
+    labels = ", ".join(by)
+    return f"{function} by ({labels}) ({expr})" if labels else f"{function}({expr})"
+
+
+def sum_rate(selector: Selector, window: str, scope: Scope) -> str:
+    """Events per second over `window`: the rate first, then the sum, so that resets and churn stay right."""
+    return aggregate("sum", f"rate({selector.render(scope)}[{window}])", scope.by_for(selector.metric))
+
+
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds as a Prometheus duration in its largest exact unit: 3600 -> `1h`, 90 -> `90s`."""
+    whole = int(seconds)
+    unit = next(u for u, size in _UNITS.items() if whole % size == 0)
+    return f"{whole // _UNITS[unit]}{unit}"
