@@ -10,7 +10,7 @@ from slo import catalog, document
 from slo.catalog import Metric
 from slo.document import SpecError, Value
 from slo.promql import equals
-from slo.sli import AvailabilitySli, GoodputSli, LatencySli, SaturationSli, Sli, ThroughputSli
+from slo.sli import GENERATION_HANDLERS, AvailabilitySli, GoodputSli, LatencySli, SaturationSli, Sli, ThroughputSli
 from slo.windows import BURN_ALERTS, DAY
 
 __all__ = ["Slo", "Spec", "SpecError", "load"]
@@ -131,7 +131,7 @@ def _goodput(value: Value, exact: bool) -> GoodputSli:
 
 def _availability(value: Value) -> AvailabilitySli:
     fields = value.mapping()
-    sli = AvailabilitySli(fields.optional("handlers", _regex, AvailabilitySli.handlers))
+    sli = AvailabilitySli(fields.optional("handlers", _regex, GENERATION_HANDLERS))
     fields.done()
     return sli
 
