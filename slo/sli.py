@@ -170,11 +170,12 @@ class GoodputSli(RequestSli):
     conditions: tuple[LatencySli, ...]
 
     def good_terms(self) -> Terms:
-        bad: list[tuple[int, Selector]] = []
-        for condition in self.conditions:
-            bad += [(-sign, selector) for sign, selector in condition.total_terms()]
-            bad += condition.good_terms()
-        return (*self.total_terms(), *bad)
+        first, *others = self.conditions
+        terms = list(first.good_terms())
+        for condition in others:
+            terms += condition.good_terms()
+            terms += [(-sign, selector) for sign, selector in condition.total_terms()]
+        return tuple(terms)
 
     def total_terms(self) -> Terms:
         return self.conditions[0].total_terms()

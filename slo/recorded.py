@@ -1,0 +1,34 @@
+"""Names of the recorded series: what the rules write and alerts, dashboards and `slo-gen status` read.
+
+Only good and total events per second are recorded per SLO, never ratios: a ratio of sums over any window is then
+exact, idle time weighs nothing and is never NaN. Everything else follows from them by rules shared by all SLOs.
+"""
+
+from slo.promql import duration
+from slo.windows import LOWEST_PAGE_FACTOR, BurnAlert
+
+ERROR_BUDGET = "slo:error_budget:ratio"
+GOOD_5M, TOTAL_5M = "slo:good:rate5m", "slo:total:rate5m"
+GOOD_1H, TOTAL_1H = "slo:good:rate1h", "slo:total:rate1h"
+# Events per five minutes, written every five minutes: read it with range selectors only, since an instant query
+# may look in the gap between two samples.
+GOOD_INCREASE, TOTAL_INCREASE = "slo:good:increase5m", "slo:total:increase5m"
+PERIOD_ERROR = "slo:error_ratio:period"
+BUDGET_LEFT = "slo:budget_remaining:ratio"
+ENGINE_POWER = "llm:engine_power:watts"
+OUTPUT_TOKEN_ENERGY = "llm:output_token_energy:joules"
+
+
+def burn_rate(window: str) -> str:
+    """The series of burn rates over `window`, such as `5m` or `3d`."""
+    return f"slo:burn_rate:{window}"
+
+
+def burn_factor(alert: BurnAlert, period: int) -> str:
+    """PromQL: the factor of `alert` per SLO of this `period` (seconds), as `BurnAlert.factor` computes it."""
+    budget = f'{ERROR_BUDGET}{{period="{duration(period)}"}}'
+    share = alert.share_factor(period)
+    if alert.detect is None:
+        return f"{budget} * 0 + {share:g}"
+    cap = f"clamp_min({alert.detect / alert.long:.6g} / {budget}, {LOWEST_PAGE_FACTOR:g})"
+    return f"clamp_max({cap}, {share:g})"
