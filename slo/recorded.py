@@ -15,8 +15,7 @@ GOOD_1H, TOTAL_1H = "slo:good:rate1h", "slo:total:rate1h"
 GOOD_INCREASE, TOTAL_INCREASE = "slo:good:increase5m", "slo:total:increase5m"
 PERIOD_ERROR = "slo:error_ratio:period"
 BUDGET_LEFT = "slo:budget_remaining:ratio"
-ENGINE_POWER = "llm:engine_power:watts"
-OUTPUT_TOKEN_ENERGY = "llm:output_token_energy:joules"
+ENERGY_PER_OUTPUT = "llm:energy_per_output_token:joules"
 
 
 def burn_rate(window: str) -> str:

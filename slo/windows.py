@@ -25,8 +25,8 @@ class BurnAlert:
     hold: int = 0
 
     def share_factor(self, period: int) -> float:
-        """The burn rate that spends `budget_share` of a `period`'s budget within the long window."""
-        return self.budget_share * period / self.long
+        """The burn rate that spends `budget_share` of a `period`'s budget within the long window, 1 at least."""
+        return max(1.0, self.budget_share * period / self.long)
 
     def factor(self, error_budget: float, period: int) -> float:
         """The factor in force: `share_factor`, capped so that a total outage is seen within `detect`."""
