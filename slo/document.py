@@ -62,7 +62,8 @@ class Mapping:
     def take(self, key: str, read: Callable[[Value], T]) -> T:
         """The value of a key that must be there, through `read`."""
         if key not in self._left:
-            raise self.at.error(f"{key!r} is missing")
+            near = difflib.get_close_matches(key, self._left, n=1)
+            raise self.at.error(f"{key!r} is missing" + (f"; is {near[0]!r} a slip of the pen?" if near else ""))
         self._known.append(key)
         return read(self._left.pop(key)[1])
 

@@ -5,7 +5,7 @@ exact, idle time weighs nothing and is never NaN. Everything else follows from t
 """
 
 from slo.promql import duration
-from slo.windows import LOWEST_PAGE_FACTOR, BurnAlert
+from slo.windows import DETECTION_SHARE, LOWEST_CAP, BurnAlert
 
 ERROR_BUDGET = "slo:error_budget:ratio"
 GOOD_5M, TOTAL_5M = "slo:good:rate5m", "slo:total:rate5m"
@@ -26,8 +26,5 @@ def burn_rate(window: str) -> str:
 def burn_factor(alert: BurnAlert, period: int) -> str:
     """PromQL: the factor of `alert` per SLO of this `period` (seconds), as `BurnAlert.factor` computes it."""
     budget = f'{ERROR_BUDGET}{{period="{duration(period)}"}}'
-    share = alert.share_factor(period)
-    if alert.detect is None:
-        return f"{budget} * 0 + {share:g}"
-    cap = f"clamp_min({alert.detect / alert.long:.6g} / {budget}, {LOWEST_PAGE_FACTOR:g})"
-    return f"clamp_max({cap}, {share:g})"
+    cap = f"clamp_min({DETECTION_SHARE:.6f} / {budget}, {LOWEST_CAP:g})"
+    return f"clamp_max({cap}, {alert.share_factor(period):g})"

@@ -170,11 +170,8 @@ def _burn_alert(alerts: Sequence[BurnAlert], period: int) -> AlertingRule:
 
 
 def _burning(alert: BurnAlert, period: int) -> str:
-    # A capped factor differs from SLO to SLO and must be joined; an uncapped one is a number.
-    factor = (
-        f"on (slo) group_left () ({burn_factor(alert, period)})" if alert.detect else f"{alert.share_factor(period):g}"
-    )
-    lines = [f"{burn_rate(duration(w))} > {factor}" for w in (alert.long, alert.short)]
+    factor = burn_factor(alert, period)
+    lines = [f"{burn_rate(duration(w))} > on (slo) group_left () ({factor})" for w in (alert.long, alert.short)]
     if alert.severity == "page":
         lines.append(f"({_bad_events(alert.long)}) >= {MIN_BAD_EVENTS}")
     return "(" + "\n  and ".join(lines) + ")"

@@ -11,7 +11,7 @@ from slo.catalog import Metric
 from slo.document import SpecError, Value
 from slo.promql import equals
 from slo.sli import GENERATION_HANDLERS, AvailabilitySli, GoodputSli, LatencySli, SaturationSli, Sli, ThroughputSli
-from slo.windows import BURN_ALERTS, DAY
+from slo.windows import DAY, LOWEST_CAP
 
 __all__ = ["Slo", "Spec", "SpecError", "load"]
 
@@ -86,7 +86,7 @@ def _slo(item: Value, service: str, period: int, owner: str) -> Slo:
         service=service,
         name=fields.take("name", _name),
         description=fields.optional("description", Value.text, ""),
-        objective=fields.take("objective", lambda v: _objective(v, period)),
+        objective=fields.take("objective", _objective),
         sli=fields.take("sli", lambda v: _sli(v, exact)),
         period=period,
         exact=exact,
@@ -187,14 +187,13 @@ def _period(value: Value) -> int:
     return PERIODS[value.text()]
 
 
-def _objective(value: Value, period: int) -> float:
+def _objective(value: Value) -> float:
     objective = _ratio(value)
-    for alert in BURN_ALERTS:
-        if alert.factor(1 - objective, period) * (1 - objective) >= 1:
-            raise value.error(
-                f"objective {value.text()}: the {alert.severity} over {alert.long // 3600} h could never fire, "
-                "since even a total outage burns too slowly; promise more"
-            )
+    if LOWEST_CAP * (1 - objective) >= 1:
+        raise value.error(
+            f"objective {value.text()} is too low to alert on: even a total outage burns such a budget too slowly; "
+            f"promise more than {1 - 1 / LOWEST_CAP:.0%}"
+        )
     return objective
 
 

@@ -1,0 +1,54 @@
+"""The walls of the house: who may import whom, and what pure modules must not touch."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("slo", "exporters", "loadgen")
+FORBIDDEN = {
+    "slo": ("exporters", "loadgen"),
+    "exporters": ("loadgen",),
+    "loadgen": ("exporters",),
+}
+# Modules whose clock, randomness, files and sockets are arguments.
+PURE = [
+    *(f"slo/{m}.py" for m in ("catalog", "promql", "sli", "stats", "windows", "recorded", "rules", "render")),
+    *(f"exporters/{m}.py" for m in ("model", "join")),
+    *(f"loadgen/{m}.py" for m in ("arrivals", "workload", "summary", "verdict")),
+    "loadgen/simulator/model.py",
+]
+IMPURE = {"time", "os", "socket", "asyncio", "threading", "httpx", "requests", "urllib.request", "subprocess"}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_arrows_point_into_the_domain(package: str) -> None:
+    """slo imports neither of the others, and exporters and loadgen never meet."""
+    files = list((ROOT / package).rglob("*.py"))
+    assert files
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files
+        for name in imports(path)
+        if name.split(".")[0] in FORBIDDEN[package]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_core_is_pure(module: str) -> None:
+    """No clock, environment, file or socket in the modules that hold the arithmetic."""
+    path = ROOT / module
+    assert not IMPURE & set(imports(path))
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert "open" not in {call.id for call in calls if isinstance(call, ast.Name)}
