@@ -65,7 +65,7 @@ def test_goodput_keeps_the_order_of_its_conditions() -> None:
 
 
 BAD = {
-    "unknown key": (GOOD.replace("objective:", "objektive:"), "spec.yaml:4: 'objective' is missing; is 'objektive' a slip"),
+    "unknown key": (GOOD.replace("objective:", "objektive:"), "spec.yaml:4: 'objective' is missing; is 'objektive'"),
     "extra key": (GOOD + "    treshold: 3\n", "spec.yaml:8: unknown key 'treshold'; known here"),
     "close key": ("ownr: me\n" + GOOD, "spec.yaml:1: unknown key 'ownr'; did you mean 'owner'?"),
     "off the edges": (GOOD.replace("250ms", "300ms"), "spec.yaml:7: threshold 300ms: 0.3 is no bucket edge"),

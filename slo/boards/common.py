@@ -1,0 +1,135 @@
+"""What the boards share: their variables, series narrowed by them, and the shapes of their expressions."""
+
+from collections.abc import Sequence
+
+from slo import catalog, recorded
+from slo.catalog import Metric
+from slo.panels import Dashboard, Row, Target, Text, Thresholds, Variable
+from slo.promql import Matcher, Scope, Selector, aggregate
+from slo.spec import Spec
+
+TAG = "llm-slo"
+INTERVAL = "$__rate_interval"
+# `count:` is Grafana's prefix for units that it has no name for.
+TOKENS_PER_SECOND = "count:tok/s"
+
+# Every sidecar says how its sources are, whatever else it can read.
+_SIDECARS = catalog.SOURCE_UP.name
+VARIABLES = (
+    Variable(name="namespace", label="Namespace", query=f"label_values({_SIDECARS}, namespace)"),
+    Variable(
+        name="job",
+        label="Job",
+        query=f'label_values({_SIDECARS}{{namespace=~"$namespace"}}, job)',
+        all_value=".+",
+    ),
+    Variable(
+        name="instance",
+        label="Instance",
+        query=f'label_values({_SIDECARS}{{namespace=~"$namespace",job=~"$job"}}, instance)',
+        all_value=".+",
+    ),
+    Variable(
+        name="model_name",
+        label="Model",
+        query=f'label_values({catalog.RUNNING.name}{{namespace=~"$namespace",job=~"$job"}}, model_name)',
+    ),
+)
+_OF_SIDECAR = tuple(Matcher(name, "=~", f"${name}") for name in ("namespace", "job", "instance"))
+OF_MODEL = Matcher("model_name", "=~", "$model_name")
+
+# Below this share of the period's budget an SLO is at risk.
+LOW_BUDGET = 0.25
+BUDGET_COLORS: Thresholds = ((None, "red"), (0, "orange"), (LOW_BUDGET, "green"))
+# Up to 1 the budget lasts the period; 6 is the workbook's factor for a page over six hours.
+BURN_COLORS: Thresholds = ((None, "green"), (1, "orange"), (6, "red"))
+KV_CACHE_COLORS: Thresholds = ((None, "green"), (0.85, "orange"), (0.95, "red"))
+STATES = (Text(0, "met", "green"), Text(1, "at risk", "orange"), Text(2, "broken", "red"))
+ALERTS = (Text(0, "quiet", "green"), Text(1, "ticket", "orange"), Text(2, "page", "red"))
+
+
+def dashboard(
+    name: str,
+    title: str,
+    description: str,
+    *rows: Row,
+    variables: Sequence[Variable] = VARIABLES,
+    since: str = "now-1h",
+) -> Dashboard:
+    """The board with the uid `llm-slo-<name>`."""
+    return Dashboard(
+        uid=f"{TAG}-{name}",
+        title=f"LLM SLO / {title}",
+        description=description,
+        tag=TAG,
+        variables=tuple(variables),
+        rows=rows,
+        annotations={"SLO alerts": f'ALERTS{{alertstate="firing",slo!="",{OF_MODEL}}}'},
+        since=since,
+    )
+
+
+def link(name: str, variable: str) -> str:
+    """The address of another board, with `variable` set to the clicked cell and everything else kept."""
+    kept = "&".join(f"${{{v}:queryparam}}" for v in ("datasource", "namespace", "job", "instance"))
+    return f"/d/{TAG}-{name}?{kept}&var-{variable}=${{__value.raw}}&${{__url_time_range}}"
+
+
+# --- raw families ----------------------------------------------------------------------------------------------------
+
+
+def series(metric: Metric, *matchers: Matcher, suffix: str = "") -> str:
+    """The series of a family under the board's variables."""
+    of_model = (OF_MODEL,) if OF_MODEL.label in metric.labels else ()
+    return Selector(metric, suffix, (*matchers, *_OF_SIDECAR, *of_model)).render(Scope())
+
+
+def gauge(function: str, metric: Metric, *by: str) -> str:
+    """A gauge over all its series, or per `by`."""
+    return aggregate(function, series(metric), by)
+
+
+def rate(metric: Metric, *by: str, matchers: tuple[Matcher, ...] = (), suffix: str = "") -> str:
+    """Increase per second of a counter, summed over all its series or per `by`."""
+    return aggregate("sum", f"rate({series(metric, *matchers, suffix=suffix)}[{INTERVAL}])", by)
+
+
+def quantile(q: float, metric: Metric, *by: str) -> str:
+    """A quantile of a histogram. The comparison drops the NaN of an idle interval."""
+    return f"histogram_quantile({q:g}, {rate(metric, 'le', *by, suffix='_bucket')}) >= 0"
+
+
+def mean(metric: Metric, *by: str) -> str:
+    """The mean of a histogram's observations."""
+    return ratio(rate(metric, *by, suffix="_sum"), rate(metric, *by, suffix="_count"))
+
+
+def ratio(part: str, whole: str) -> str:
+    """`part` over `whole`; nothing, rather than NaN, where the whole is 0."""
+    return f"{part} / ({whole} > 0)"
+
+
+def of_models(per_gpu: str) -> str:
+    """A value per `gpu_uuid`, summed per model over the GPUs that serve it; a shared GPU counts for each model."""
+    serving = gauge("max", catalog.ENGINE_GPU_INFO, "model_name", "gpu_uuid")
+    return aggregate("sum", f"{serving} * on (gpu_uuid) group_left () {per_gpu}", ("model_name",))
+
+
+def gpu_watts() -> str:
+    """Mean power per `gpu_uuid` from the energy counter. Two sidecars on one node may report the same GPU."""
+    return f"max by (gpu_uuid) (rate({series(catalog.GPU_ENERGY)}[{INTERVAL}]))"
+
+
+# --- recorded series -------------------------------------------------------------------------------------------------
+
+
+def group_labels(specs: Sequence[Spec]) -> tuple[str, ...]:
+    """The labels by which the specs split their SLOs, in the order they appear."""
+    return tuple(dict.fromkeys(label for spec in specs for label in spec.group_by))
+
+
+class Slos:
+    """The recorded series of the SLOs that `selector` picks, split by `groups`.
+
+    They carry no job and no instance: an SLO is about all replicas together.
+    """
