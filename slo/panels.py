@@ -206,14 +206,16 @@ def timeseries(
     *targets: Target,
     width: int = 8,
     stacked: bool = False,
+    zero: bool = True,
     maximum: float | None = None,
     limits: Sequence[float] = (),
 ) -> Panel:
-    """Lines over time from 0 up; `limits` are fixed values drawn as dashed lines."""
+    """Lines over time. `zero` keeps 0 on the axis; `limits` are fixed values drawn as dashed lines."""
     custom: Json = {"fillOpacity": 30 if stacked else 8, "lineWidth": 1, "showPoints": "never"}
     custom |= {"stacking": {"group": "A", "mode": "normal" if stacked else "none"}}
     custom |= {"thresholdsStyle": {"mode": "dashed" if limits else "off"}}
-    defaults: Json = {"color": {"mode": "palette-classic"}, "custom": custom, "min": 0, "unit": unit}
+    custom |= {"axisSoftMin": 0} if zero else {}
+    defaults: Json = {"color": {"mode": "palette-classic"}, "custom": custom, "unit": unit}
     defaults |= {"thresholds": _thresholds(((None, "transparent"), *((limit, "red") for limit in limits)))}
     return Panel(
         type="timeseries",

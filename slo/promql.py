@@ -1,5 +1,6 @@
 """PromQL as strings: selectors, label matchers and the few shapes of expression that the rules are made of."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,12 @@ class Matcher:
 
     def __str__(self) -> str:
         return f"{self.label}{self.op}{quote(self.value)}"
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether a series with these labels is selected; regular expressions are anchored, as in PromQL."""
+        value = labels.get(self.label, "")
+        equal = re.fullmatch(self.value, value) is not None if "~" in self.op else value == self.value
+        return equal == self.op.startswith("=")
 
 
 @dataclass(frozen=True, slots=True)

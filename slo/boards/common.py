@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from slo import catalog, recorded
+from slo import catalog
 from slo.catalog import Metric
 from slo.panels import Dashboard, Row, Target, Text, Thresholds, Variable
 from slo.promql import Matcher, Scope, Selector, aggregate
-from slo.spec import Spec
 
 TAG = "llm-slo"
 INTERVAL = "$__rate_interval"
@@ -118,18 +117,3 @@ def of_models(per_gpu: str) -> str:
 def gpu_watts() -> str:
     """Mean power per `gpu_uuid` from the energy counter. Two sidecars on one node may report the same GPU."""
     return f"max by (gpu_uuid) (rate({series(catalog.GPU_ENERGY)}[{INTERVAL}]))"
-
-
-# --- recorded series -------------------------------------------------------------------------------------------------
-
-
-def group_labels(specs: Sequence[Spec]) -> tuple[str, ...]:
-    """The labels by which the specs split their SLOs, in the order they appear."""
-    return tuple(dict.fromkeys(label for spec in specs for label in spec.group_by))
-
-
-class Slos:
-    """The recorded series of the SLOs that `selector` picks, split by `groups`.
-
-    They carry no job and no instance: an SLO is about all replicas together.
-    """

@@ -1,0 +1,148 @@
+"""The first board to open: is every promise kept, and what does each model do, hold and cost?"""
+
+from collections.abc import Sequence
+
+from slo import catalog, recorded
+from slo.boards import common
+from slo.boards.common import TOKENS_PER_SECOND, gauge, gpu_watts, link, of_models, quantile, rate, ratio
+from slo.boards.levels import Levels
+from slo.panels import Column, Dashboard, Label, Panel, Row, Target, table, timeseries
+from slo.sli import GoodputSli
+from slo.spec import Spec
+
+_MODEL = "model_name"
+_LEGEND = "{{model_name}}"
+
+
+def board(specs: Sequence[Spec]) -> Dashboard:
+    """The fleet board for these specs."""
+    return common.dashboard(
+        "fleet",
+        "Fleet",
+        "Every SLO and every model at a glance. Click an SLO or a model to see why.",
+        Row("Service levels", (_slos(Levels.of(specs)),)),
+        Row("Models", (_models(),)),
+        Row("Traffic", (*_tokens(), _goodput(specs))),
+        Row("Saturation", _saturation()),
+        Row("GPUs and energy", _energy()),
+    )
+
+
+def _slos(levels: Levels) -> Panel:
+    return table(
+        "SLOs",
+        "State follows the error budget of the SLO's period: met above 25 %, at risk below, broken when it is spent. "
+        "A burn rate of 1 spends the budget exactly within the period.",
+        levels.labels(slo=link("slo", "slo"), model_name=link("engine", _MODEL)),
+        Column("State", levels.state(), "none", texts=common.STATES),
+        Column("Alert", levels.alert(), "none", texts=common.ALERTS),
+        Column("Objective", levels.objectives(), "percentunit"),
+        Column("Good, 5m", levels.good_ratio(recorded.GOOD_5M, recorded.TOTAL_5M), "percentunit"),
+        Column("Good, 1h", levels.good_ratio(recorded.GOOD_1H, recorded.TOTAL_1H), "percentunit"),
+        Column("Budget left", levels.each(recorded.BUDGET_LEFT), "percentunit", common.BUDGET_COLORS),
+        Column("Burn rate, 1h", levels.each(recorded.burn_rate("1h")), "none", common.BURN_COLORS),
+        height=9,
+    )
+
+
+def _models() -> Panel:
+    return table(
+        "Models",
+        "What each model does now. Latencies are quantiles over all its replicas; KV cache is the fullest engine's. "
+        "Energy is that of the GPUs it runs on, idle time included.",
+        (Label(_MODEL, "Model", link("engine", _MODEL)),),
+        Column("Requests/s", rate(catalog.FINISHED, _MODEL), "reqps"),
+        Column("Input", rate(catalog.PROMPT_TOKENS, _MODEL), TOKENS_PER_SECOND),
+        Column("Output", rate(catalog.GENERATION_TOKENS, _MODEL), TOKENS_PER_SECOND),
+        Column("TTFT p95", quantile(0.95, catalog.TTFT, _MODEL), "s"),
+        Column("TPOT p95", quantile(0.95, catalog.TPOT, _MODEL), "s"),
+        Column("Running", gauge("sum", catalog.RUNNING, _MODEL), "short"),
+        Column("Waiting", gauge("sum", catalog.WAITING, _MODEL), "short"),
+        Column("KV cache", gauge("max", catalog.KV_USAGE, _MODEL), "percentunit", common.KV_CACHE_COLORS),
+        Column("GPUs", _gpus(), "none"),
+        Column("Energy / 1M tokens", _energy_per_million(), "joule"),
+    )
+
+
+def _tokens() -> tuple[Panel, ...]:
+    return (
+        timeseries(
+            "Input tokens per second",
+            "Prompt tokens, those found in a cache included.",
+            TOKENS_PER_SECOND,
+            Target(rate(catalog.PROMPT_TOKENS, _MODEL), _LEGEND),
+            stacked=True,
+        ),
+        timeseries(
+            "Output tokens per second",
+            "Tokens generated.",
+            TOKENS_PER_SECOND,
+            Target(rate(catalog.GENERATION_TOKENS, _MODEL), _LEGEND),
+            stacked=True,
+        ),
+    )
+
+
+def _goodput(specs: Sequence[Spec]) -> Panel:
+    """Of the goodput SLOs where there are any; else of every SLO whose event is a request."""
+    slos = [slo for spec in specs for slo in spec.slos]
+    ids = [slo.id for slo in slos if isinstance(slo.sli, GoodputSli)]
+    ids = ids or [slo.id for slo in slos if slo.sli.unit_of_count == "requests"]
+    good = Levels.of(specs, f'slo=~"{"|".join(ids)}"')
+    return timeseries(
+        "Goodput",
+        "Requests per second that met every condition of the SLO, over the last five minutes.",
+        "reqps",
+        Target(good.each(recorded.GOOD_5M), f"{{{{slo}}}} {good.legend}"),
+    )
+
+
+def _saturation() -> tuple[Panel, ...]:
+    return (
+        timeseries(
+            "Running requests",
+            "Requests in the running batches.",
+            "short",
+            Target(gauge("sum", catalog.RUNNING, _MODEL), _LEGEND),
+        ),
+        timeseries(
+            "Waiting requests",
+            "Requests that wait to be scheduled. A queue that stays is missing capacity, and shows in TTFT first.",
+            "short",
+            Target(gauge("sum", catalog.WAITING, _MODEL), _LEGEND),
+        ),
+        timeseries(
+            "KV-cache use",
+            "Share of KV-cache blocks in use by the fullest engine of a model. Near 100 % requests are preempted.",
+            "percentunit",
+            Target(gauge("max", catalog.KV_USAGE, _MODEL), _LEGEND),
+            maximum=1,
+        ),
+    )
+
+
+def _energy() -> tuple[Panel, ...]:
+    return (
+        timeseries("GPUs", "GPUs that serve a model.", "none", Target(_gpus(), _LEGEND)),
+        timeseries(
+            "Power",
+            "Mean power of the GPUs that serve a model, from their energy counters.",
+            "watt",
+            Target(of_models(gpu_watts()), _LEGEND),
+            stacked=True,
+        ),
+        timeseries(
+            "Energy per million output tokens",
+            "Energy of the GPUs that serve a model over the output tokens it made, scaled to a million.",
+            "joule",
+            Target(_energy_per_million(), _LEGEND),
+        ),
+    )
+
+
+def _gpus() -> str:
+    return f"count by (model_name) ({gauge('max', catalog.ENGINE_GPU_INFO, _MODEL, 'gpu_uuid')})"
+
+
+def _energy_per_million() -> str:
+    return "1e6 * " + ratio(of_models(gpu_watts()), rate(catalog.GENERATION_TOKENS, _MODEL))

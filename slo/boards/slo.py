@@ -1,0 +1,131 @@
+"""One SLO: is it kept, how much of its budget is left, how fast does that go, and who was told."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from slo import recorded
+from slo.boards import common
+from slo.boards.levels import Levels
+from slo.panels import Dashboard, Panel, Row, Target, Variable, bargauge, stat, state_timeline, timeseries
+from slo.promql import duration
+from slo.recorded import BUDGET_LEFT, ERROR_BUDGET, GOOD_1H, GOOD_5M, GOOD_INCREASE, TOTAL_1H, TOTAL_5M, TOTAL_INCREASE
+from slo.spec import Spec
+from slo.windows import BURN_ALERTS
+
+_SLO = Variable(name="slo", label="SLO", query=f"label_values({ERROR_BUDGET}, slo)", multi=False)
+# Recorded series know no namespace, job and instance. The choice is kept so that links carry it to the next board.
+_VARIABLES = (_SLO, *(replace(v, hidden=v.name != "model_name") for v in common.VARIABLES))
+
+
+def board(specs: Sequence[Spec]) -> Dashboard:
+    """The board of one SLO; the periods of `specs` decide which alert factors are drawn."""
+    levels = Levels.of(specs, 'slo="$slo"')
+    periods = sorted({slo.period for spec in specs for slo in spec.slos})
+    return common.dashboard(
+        "slo",
+        "Objective",
+        "One SLO: is it kept, how much of its error budget is left, how fast does that go, and who was told.",
+        Row("Now", _now(levels)),
+        Row("Objective and budget", _budget(levels)),
+        Row("Burn rate", tuple(_burn(levels, severity, periods) for severity in ("page", "ticket"))),
+        Row("Events", _events(levels)),
+        Row("Alerts", (_alerts(levels),)),
+        variables=_VARIABLES,
+        since="now-24h",
+    )
+
+
+def _now(levels: Levels) -> tuple[Panel, ...]:
+    legend = levels.legend
+    return (
+        stat("Objective", "Share of events that must be good.", "percentunit", Target(levels.objective()), width=4),
+        stat("State", "Met above 25 % of the budget, at risk below, broken when it is spent.", "none",
+             Target(levels.state(), legend), width=4, texts=common.STATES),
+        stat("Good, 1h", "Share of good events in the last hour.", "percentunit",
+             Target(levels.good_ratio(GOOD_1H, TOTAL_1H), legend), width=4),
+        stat("Good, period", "Share of good events in the SLO's period, as far as it is recorded.", "percentunit",
+             Target(f"1 - {levels.each(recorded.PERIOD_ERROR)}", legend), width=4),
+        stat("Budget left", "What is left of the period's error budget. Below 0 it is overspent.", "percentunit",
+             Target(levels.each(BUDGET_LEFT), legend), width=4, thresholds=common.BUDGET_COLORS),
+        stat("Burn rate, 1h", "At 1 the budget lasts exactly the period.", "none",
+             Target(levels.each(recorded.burn_rate("1h")), legend), width=4, thresholds=common.BURN_COLORS),
+    )  # fmt: skip
+
+
+def _budget(levels: Levels) -> tuple[Panel, ...]:
+    return (
+        timeseries(
+            "Good events against the objective",
+            "Share of good events over five minutes and over an hour; dashed, the objective. No line: no events.",
+            "percentunit",
+            Target(levels.good_ratio(GOOD_5M, TOTAL_5M), f"5m {levels.legend}"),
+            Target(levels.good_ratio(GOOD_1H, TOTAL_1H), f"1h {levels.legend}"),
+            Target(levels.objective(), "objective", dashed=True),
+            width=12,
+            zero=False,
+            maximum=1,
+        ),
+        timeseries(
+            "Error budget left",
+            "What is left of the budget of the SLO's period. Below 0 the promise is broken.",
+            "percentunit",
+            Target(levels.each(BUDGET_LEFT), levels.legend),
+            width=12,
+            limits=(0,),
+        ),
+    )
+
+
+def _burn(levels: Levels, severity: str, periods: Sequence[int]) -> Panel:
+    alerts = [alert for alert in BURN_ALERTS if alert.severity == severity]
+    targets = []
+    for alert in alerts:
+        for window in (duration(alert.short), duration(alert.long)):
+            targets.append(Target(levels.each(recorded.burn_rate(window)), f"{window} {levels.legend}"))
+        factors = " or ".join(f"({recorded.burn_factor(alert, period)})" for period in periods)
+        factor = f"max by (slo) (({factors}) and on (slo) {levels.budgets()})"
+        targets.append(Target(factor, f"{severity} factor {duration(alert.long)}", dashed=True))
+    pairs = " or ".join(f"{duration(alert.long)} and {duration(alert.short)}" for alert in alerts)
+    return timeseries(
+        f"Burn rate, {severity} windows",
+        f"A {severity} fires while the burn rates over {pairs} both exceed their factor, which is dashed.",
+        "none",
+        *targets,
+        width=12,
+    )
+
+
+def _events(levels: Levels) -> tuple[Panel, ...]:
+    bad = f"{levels.each(TOTAL_5M)} - {levels.each(GOOD_5M)}"
+    return (
+        timeseries(
+            "Events per second",
+            "All events that count for the SLO, over five minutes.",
+            "cps",
+            Target(levels.each(TOTAL_5M), levels.legend),
+        ),
+        timeseries("Bad events per second", "The events that spend the budget.", "cps", Target(bad, levels.legend)),
+        bargauge(
+            "What spends the budget",
+            "Bad events in the selected time, by the labels that split the SLO. Events are recorded in steps of five "
+            "minutes.",
+            "short",
+            Target(f"sort_desc({_bad_in_range(levels)})", levels.legend),
+        ),
+    )
+
+
+def _bad_in_range(levels: Levels) -> str:
+    total, good = (f"sum_over_time({levels.series(name)}[$__range])" for name in (TOTAL_INCREASE, GOOD_INCREASE))
+    return f"clamp_min({total} - {good}, 0)"
+
+
+def _alerts(levels: Levels) -> Panel:
+    return state_timeline(
+        "Alert history",
+        "When a page or a ticket was firing. Empty: the rules were not evaluated.",
+        "none",
+        Target(levels.alert(), levels.legend),
+        width=24,
+        texts=common.ALERTS,
+    )

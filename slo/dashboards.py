@@ -1,0 +1,17 @@
+"""All dashboards for a set of specs."""
+
+from collections.abc import Mapping, Sequence
+
+from slo.boards import engine, fleet, gpu, slo
+from slo.spec import Spec
+
+
+def boards(specs: Sequence[Spec]) -> Mapping[str, Mapping[str, object]]:
+    """File name -> Grafana's JSON model; the same specs give the same models."""
+    dashboards = {
+        "fleet.json": fleet.board(specs),
+        "engine.json": engine.board(specs),
+        "gpu.json": gpu.board(),
+        "slo.json": slo.board(specs),
+    }
+    return {name: dashboard.model() for name, dashboard in dashboards.items()}
