@@ -1,0 +1,190 @@
+"""The sidecar as users get it: through a chart of their own that depends on ours, or as a patch for a Deployment."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import helm_python as helm
+import kubernetes_validate
+import pytest
+import yaml
+
+CHART = Path(__file__).parents[2] / "helm"
+METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text())
+NEWEST = kubernetes_validate.latest_version()
+IMAGE = {"image": {"repository": "registry.example.com/llm-slo"}}
+SPEC = "apiVersion: llm-slo/v1\nservice: chat\n"
+
+Object = dict[str, Any]
+
+DEPLOYMENT = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: vllm}
+spec:
+  selector: {matchLabels: {app: vllm}}
+  template:
+    metadata: {labels: {app: vllm}}
+    spec:
+      {{- $slo := index .Subcharts "llm-slo" }}
+      containers:
+        - {name: vllm, image: "vllm/vllm-openai:v0.32.0"}
+        {{- if not .Values.nativeSidecar }}
+        {{- include "llm-slo.sidecar" $slo | nindent 8 }}
+        {{- else }}
+      initContainers:
+        {{- include "llm-slo.sidecar" $slo | nindent 8 }}
+        {{- end }}
+      {{- with include "llm-slo.volumes" $slo }}
+      volumes:
+        {{- . | nindent 8 }}
+      {{- end }}
+"""
+
+
+@pytest.fixture(scope="module")
+def consumer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[helm.Chart]:
+    """A chart of an inference service which depends on ours, fetched the way Helm does."""
+    chart = tmp_path_factory.mktemp("consumer")
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    dependency = {
+        "name": "llm-slo",
+        "version": version,
+        "repository": f"file://{CHART}",
+        "condition": "llm-slo.enabled",
+    }
+    metadata = {"apiVersion": "v2", "name": "vllm", "version": "1.0.0", "dependencies": [dependency]}
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(metadata))
+    (chart / "values.yaml").write_text("nativeSidecar: false\nllm-slo: {enabled: true, dashboards: {enabled: false}}\n")
+    (chart / "templates").mkdir()
+    (chart / "templates/deployment.yaml").write_text(DEPLOYMENT)
+    helm.dependency_update(chart)
+    with helm.Chart.load(chart) as loaded:
+        yield loaded
+
+
+def deployment(chart: helm.Chart, values: Object, version: str = NEWEST) -> Object:
+    """The pod spec of the consumer's Deployment, accepted by the Kubernetes schemas of `version`."""
+    texts = chart.render(values, name="demo", namespace="prod")
+    thing = yaml.safe_load(texts["vllm/templates/deployment.yaml"])
+    kubernetes_validate.validate(thing, version, strict=True)
+    pod: Object = thing["spec"]["template"]["spec"]
+    return pod
+
+
+def sidecar(pod: Object) -> Object:
+    """The one slo-exporter of a pod."""
+    (found,) = [item for item in pod["containers"] + pod.get("initContainers", []) if item["name"] == "slo-exporter"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_sidecar_of_defaults(consumer: helm.Chart) -> None:
+    """With nothing but an image set, the sidecar reads the engine on port 8000 and the node's dcgm-exporter."""
+    pod = deployment(consumer, {"llm-slo": {"sidecar": IMAGE}}, version="1.25")
+    container = sidecar(pod)
+    assert [item["name"] for item in pod["containers"]] == ["vllm", "slo-exporter"]
+    assert container["args"] == [
+        "--engine=http://127.0.0.1:8000",
+        "--gpu=auto",
+        "--dcgm-url=http://$(HOST_IP):9400",
+        "--listen=0.0.0.0:9402",
+    ]
+    assert container["ports"] == [{"name": "slo-metrics", "containerPort": 9402}]
+    fields = {item["name"]: item["valueFrom"]["fieldRef"]["fieldPath"] for item in container["env"]}
+    assert fields == {"HOST_IP": "status.hostIP", "POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace"}
+    assert "volumes" not in pod
+    assert "volumeMounts" not in container
+
+
+def test_sidecar_does_no_harm(consumer: helm.Chart) -> None:
+    """It runs unprivileged and read-only, keeps the pod's QoS class, and its state never decides about readiness."""
+    container = sidecar(deployment(consumer, {"llm-slo": {"sidecar": IMAGE}}))
+    security = container["securityContext"]
+    assert security["runAsNonRoot"]
+    assert security["readOnlyRootFilesystem"]
+    assert not security["allowPrivilegeEscalation"]
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert container["resources"]["requests"] == container["resources"]["limits"]
+    assert "readinessProbe" not in container
+
+
+def test_native_sidecar(consumer: helm.Chart) -> None:
+    """When asked for, the container restarts always and is valid among the init containers."""
+    values = {"nativeSidecar": True, "llm-slo": {"sidecar": IMAGE | {"native": True}}}
+    pod = deployment(consumer, values, version="1.29")
+    assert [item["name"] for item in pod["containers"]] == ["vllm"]
+    assert sidecar(pod)["restartPolicy"] == "Always"
+
+
+@pytest.mark.parametrize(
+    ("slo", "name"), [({"spec": SPEC}, "demo-llm-slo-spec"), ({"existingConfigMap": "our-slo"}, "our-slo")]
+)
+def test_spec_is_mounted(consumer: helm.Chart, slo: Object, name: str) -> None:
+    """A spec, ours or the user's ConfigMap, is mounted where --slo points."""
+    pod = deployment(consumer, {"llm-slo": {"sidecar": IMAGE, "slo": slo}})
+    container = sidecar(pod)
+    (volume,) = pod["volumes"]
+    (mount,) = container["volumeMounts"]
+    assert volume == {"name": mount["name"], "configMap": {"name": name}}
+    assert f"--slo={mount['mountPath']}/slo.yaml" in container["args"]
+
+
+def test_two_specs_are_refused(consumer: helm.Chart) -> None:
+    """A spec and a ConfigMap of the user's cannot both be meant."""
+    values = {"llm-slo": {"sidecar": IMAGE, "slo": {"spec": SPEC, "existingConfigMap": "our-slo"}}}
+    with pytest.raises(helm.HelmRenderError, match=r"slo\.spec or slo\.existingConfigMap, not both"):
+        deployment(consumer, values)
+
+
+@pytest.mark.parametrize(("gpu", "asked"), [("auto", True), ("dcgm", True), ("nvml", False), ("none", False)])
+def test_dcgm_url_only_where_read(consumer: helm.Chart, gpu: str, asked: bool) -> None:
+    """The node's dcgm-exporter is named only in the modes that may read it."""
+    container = sidecar(deployment(consumer, {"llm-slo": {"sidecar": IMAGE | {"gpu": gpu}}}))
+    assert f"--gpu={gpu}" in container["args"]
+    assert any(arg.startswith("--dcgm-url=") for arg in container["args"]) == asked
+
+
+@pytest.mark.parametrize(
+    ("image", "reference"),
+    [
+        ({}, f"registry.example.com/llm-slo:{METADATA['appVersion']}"),
+        ({"tag": "edge"}, "registry.example.com/llm-slo:edge"),
+        ({"tag": "edge", "digest": f"sha256:{'0' * 64}"}, f"registry.example.com/llm-slo@sha256:{'0' * 64}"),
+    ],
+)
+def test_image_reference(consumer: helm.Chart, image: Object, reference: str) -> None:
+    """A digest wins over a tag, a tag over the chart's version."""
+    values = {"llm-slo": {"sidecar": {"image": IMAGE["image"] | image}}}
+    assert sidecar(deployment(consumer, values))["image"] == reference
+
+
+def test_image_must_be_named(consumer: helm.Chart) -> None:
+    """Without an image the chart says so, instead of leaving a GPU pod waiting for a pull that cannot work."""
+    with pytest.raises(helm.HelmRenderError, match=r"set sidecar\.image\.repository"):
+        deployment(consumer, {})
+
+
+def test_port_is_the_one_listened_on(consumer: helm.Chart) -> None:
+    """Another port moves the listener and the named port together."""
+    container = sidecar(deployment(consumer, {"llm-slo": {"sidecar": IMAGE | {"port": 19402}}}))
+    assert container["ports"] == [{"name": "slo-metrics", "containerPort": 19402}]
+    assert "--listen=0.0.0.0:19402" in container["args"]
+
+
+def test_wrong_values_of_the_subchart_are_refused(consumer: helm.Chart) -> None:
+    """The schema guards the values also where the chart is a dependency."""
+    with pytest.raises(helm.HelmError, match=r"\bengine\b"):
+        deployment(consumer, {"llm-slo": {"sidecar": IMAGE | {"engine": "http://127.0.0.1:8000"}}})
+
+
+@pytest.mark.parametrize(("native", "place"), [(False, "containers"), (True, "initContainers")])
+def test_patch_fits_a_deployment(consumer: helm.Chart, native: bool, place: str) -> None:
+    """The patch in the ConfigMap holds the same container and volumes as the include, where they belong."""
+    values = {"slo": {"spec": SPEC}, "sidecar": IMAGE | {"native": native}}
+    pod = deployment(consumer, {"nativeSidecar": native, "llm-slo": values})
+    patch_on = {**values, "sidecarPatch": {"enabled": True}}
+    with helm.Chart.load(CHART) as chart:
+        text = chart.render(patch_on, name="demo")["llm-slo/templates/sidecar-patch.yaml"]
+    patch = yaml.safe_load(yaml.safe_load(text)["data"]["patch.yaml"])
+    assert patch["spec"]["template"]["spec"] == {place: [sidecar(pod)], "volumes": pod["volumes"]}
