@@ -1,0 +1,137 @@
+"""`slo-exporter`: the edge where arguments, environment, sockets and exit codes are."""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from exporters import check, fetch, sources, tracing
+from exporters.collector import Collector, Source
+from exporters.exact import SpanMetrics
+from exporters.model import EngineScrape, GpuScrape, UsageError
+from exporters.server import create_app
+from slo import spec
+
+USAGE = 2
+# Seconds that requests under way are given when the process is told to end.
+GRACE = 2
+log = logging.getLogger(__name__)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line in place of argparse's page."""
+        self.exit(USAGE, f"{self.prog}: {message}; see --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `slo-exporter` until it is told to end; returns the exit code: 0, or 2 for what the user has to mend."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for chatty in ("httpx", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        return asyncio.run(_check(options, os.environ) if options.check else _serve(options, os.environ))
+    except (UsageError, spec.SpecError) as error:
+        print(f"slo-exporter: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="slo-exporter",
+        description="Sidecar of an LLM inference engine: engine metrics, GPU telemetry and request spans on one "
+        "/metrics page, in one vocabulary.",
+    )
+    add = parser.add_argument
+    add("--engine", action="append", required=True, type=_url, metavar="URL",
+        help="engine to read (vLLM), http://HOST:PORT or the full URL of its metrics; may be repeated")  # fmt: skip
+    add("--gpu", choices=("auto", "nvml", "dcgm", "none"), default="auto",
+        help="where GPU telemetry comes from; auto (the default) takes NVML if it shows a GPU, else dcgm-exporter if "
+        "--dcgm-url is given or the node's answers at HOST_IP:9400")  # fmt: skip
+    add("--dcgm-url", type=_url, metavar="URL",
+        help="dcgm-exporter of this node; with POD_NAME and POD_NAMESPACE in the environment only the GPUs that it "
+        "lists for that pod count")  # fmt: skip
+    add("--slo", metavar="SPEC", help="SLO spec: its latency and goodput SLOs are counted from spans, exactly")
+    add("--listen", default="0.0.0.0:9402", type=_address, metavar="HOST:PORT",
+        help="address to serve on (0.0.0.0:9402; 9400 is taken on GPU nodes, by dcgm-exporter)")  # fmt: skip
+    add("--check", action="store_true", help="read every source once, print what is there, and end")
+    add("--json", action="store_true", help="with --check: print one JSON object")
+    add("--version", action="version", version=f"%(prog)s {version('llm-slo')}")
+    return parser
+
+
+def _url(text: str) -> str:
+    try:
+        return fetch.metrics_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address; write it like 0.0.0.0:9402 or [::]:9402")
+    return host.strip("[]"), int(port)
+
+
+async def _check(options: argparse.Namespace, env: Mapping[str, str]) -> int:
+    pages = fetch.Pages()
+    engines, gpus = await _sources(pages, options, env)
+    reports = await check.check(engines, gpus)
+    await pages.close()
+    print(json.dumps({"sources": reports}) if options.json else check.table(reports))
+    if broken := [f"{report['endpoint']}: {report['error']}" for report in reports if report["error"]]:
+        raise UsageError("; ".join(broken))
+    return 0
+
+
+async def _serve(options: argparse.Namespace, env: Mapping[str, str]) -> int:
+    # The server, once it is down, raises the signal that ended it again: that is a clean end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    slos = spec.load(options.slo).slos if options.slo else ()
+    traces_to = tracing.target(env)
+    with _listen(*options.listen) as listener:
+        port = listener.getsockname()[1]
+        pages, registry = fetch.Pages(), CollectorRegistry()
+        collector = Collector(*await _sources(pages, options, env))
+        app = create_app(collector, SpanMetrics(registry, slos), registry, pages.close)
+        stop_tracing = tracing.start(app, traces_to, port) if traces_to else lambda: None
+        log.info("serving http://%s:%d/metrics", options.listen[0], port)
+        first = asyncio.create_task(collector.collect())  # says in the log what answers and what does not
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
+        try:
+            await uvicorn.Server(config).serve(sockets=[listener])
+        finally:
+            first.cancel()
+            stop_tracing()
+    return 0
+
+
+async def _sources(
+    pages: fetch.Pages, options: argparse.Namespace, env: Mapping[str, str]
+) -> tuple[list[Source[EngineScrape]], list[Source[GpuScrape]]]:
+    gpus = await sources.gpus(pages, options.gpu, options.dcgm_url, env)
+    return sources.engines(pages, options.engine), gpus
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        dualstack = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(address[:2], family=family, dualstack_ipv6=dualstack)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        raise UsageError(f"cannot listen on {host}:{port}: {reason}; choose another address with --listen") from None

@@ -1,0 +1,151 @@
+"""One scrape: all sources at once, under one deadline."""
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from exporters.model import EngineScrape, GpuReading, GpuScrape, SourceError, SourceStatus
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+# Seconds that a scrape may take: less than Prometheus' default timeout of 10 s.
+DEADLINE = 4.0
+# A source that keeps failing is logged again after so many seconds, or at once when the reason changes.
+LOG_AGAIN = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """What one reading of a source came to; `value` is None when it failed."""
+
+    value: T | None
+    status: SourceStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one scrape found."""
+
+    engines: tuple[EngineScrape, ...] = ()
+    gpus: tuple[GpuReading, ...] = ()
+    statuses: tuple[SourceStatus, ...] = ()
+
+
+class Source(Generic[T]):
+    """Something to read. While a reading is under way, whoever asks shares it.
+
+    `read` raises SourceError when it fails. It must end by itself: nothing here cancels it.
+    """
+
+    def __init__(self, name: str, endpoint: str, read: Callable[[], Awaitable[T]]) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self._read = read
+        self._started = 0.0
+        self._task: asyncio.Task[Outcome[T]] | None = None
+
+    def begin(self) -> asyncio.Task[Outcome[T]]:
+        """The reading under way, or a new one."""
+        if self._task is None or self._task.done():
+            self._started = time.monotonic()
+            self._task = asyncio.create_task(self._outcome())
+        return self._task
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last reading began."""
+        return time.monotonic() - self._started
+
+    def failed(self, error: str) -> Outcome[T]:
+        """A reading without a value."""
+        return Outcome(None, self._status(error))
+
+    async def _outcome(self) -> Outcome[T]:
+        try:
+            return Outcome(await self._read(), self._status())
+        except SourceError as error:
+            return self.failed(str(error))
+        except Exception as error:  # a fault in one reader must not take the other sources down
+            log.exception("%s %s: fault while reading", self.name, self.endpoint)
+            return self.failed(f"{type(error).__name__}: {error}")
+
+    def _status(self, error: str = "") -> SourceStatus:
+        return SourceStatus(
+            source=self.name, endpoint=self.endpoint, up=not error, seconds=self.age, error=error
+        )  # fmt: skip
+
+
+class Collector:
+    """Reads engines and GPUs for every scrape, and remembers which models it has seen."""
+
+    def __init__(self, engines: Sequence[Source[EngineScrape]], gpus: Sequence[Source[GpuScrape]] = ()) -> None:
+        self._engines = engines
+        self._gpus = gpus
+        self._logged: dict[tuple[str, str], tuple[str | None, float]] = {}
+        self.models: tuple[str, ...] = ()
+        self.ready = False
+
+    async def collect(self, deadline: float = DEADLINE) -> Snapshot:
+        """Read everything; what has not answered within `deadline` seconds counts as down."""
+        engines, gpus = await asyncio.gather(read(self._engines, deadline), read(self._gpus, deadline))
+        scrapes = tuple(outcome.value for outcome in engines if outcome.value is not None)
+        if scrapes:
+            self.ready = True
+            self.models = tuple(sorted({model for scrape in scrapes for model in scrape.models}))
+        statuses = (*(outcome.status for outcome in engines), *_gpu_statuses(gpus))
+        for status in statuses:
+            self._log(status)
+        readings = (gpu for outcome in gpus if outcome.value for gpu in outcome.value.gpus)
+        return Snapshot(scrapes, tuple(readings), statuses)
+
+    def _log(self, status: SourceStatus) -> None:
+        key, now = (status.source, status.endpoint), time.monotonic()
+        error, since = self._logged.get(key, (None, now))
+        if status.error == error and (status.up or now - since < LOG_AGAIN):
+            return
+        self._logged[key] = (status.error, now)
+        if status.up:
+            log.info("%s %s: read", *key)
+        else:
+            log.warning("%s %s: %s", *key, status.error)
+
+
+async def read(sources: Sequence[Source[T]], deadline: float) -> list[Outcome[T]]:
+    """Read sources at once; one that has not answered within `deadline` seconds failed."""
+    tasks = [source.begin() for source in sources]
+    # What has been hanging for longer than that already (a wedged driver) is not waited for again.
+    fresh = [task for source, task in zip(sources, tasks, strict=True) if source.age < deadline]
+    if fresh:
+        await asyncio.wait(fresh, timeout=deadline)
+    return [
+        task.result() if task.done() else source.failed(f"no answer within {deadline:g} s")
+        for source, task in zip(sources, tasks, strict=True)
+    ]
+
+
+def _gpu_statuses(outcomes: Sequence[Outcome[GpuScrape]]) -> Iterator[SourceStatus]:
+    for outcome in outcomes:
+        yield outcome.status
+        for uuid, reason in outcome.value.lost.items() if outcome.value else ():
+            yield replace(outcome.status, endpoint=uuid, up=False, error=reason)
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Run a call that blocks, perhaps for ever, in a thread of its own that does not keep the process alive."""
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+    def run() -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(call())
+        except BaseException as error:  # handed to whoever waits
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="reader", daemon=True).start()
+    return await asyncio.wrap_future(future)

@@ -1,0 +1,101 @@
+"""What the sources of a scrape yield: plain values, without sockets, clocks or files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from slo.catalog import Metric
+from slo.sli import Request
+
+
+class UsageError(Exception):
+    """Something the user can mend; the text is the one line they see."""
+
+
+class SourceError(Exception):
+    """A source could not be read; the text says what came instead and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family of one engine: the upstream name it was read from, and its sample lines under our name."""
+
+    upstream: str
+    samples: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EngineScrape:
+    """One reading of an engine's metrics page."""
+
+    models: tuple[str, ...]
+    families: Mapping[Metric, Family]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuReading:
+    """One reading of one GPU, in the catalogue's units; what the board does not tell is absent from `values`."""
+
+    uuid: str
+    index: str
+    name: str = ""
+    driver: str = ""
+    values: Mapping[Metric, float] = field(default_factory=dict)
+    throttled: Mapping[str, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GpuScrape:
+    """One reading of all GPUs. `lost` names, by UUID, those seen before that no longer answer, and why."""
+
+    gpus: tuple[GpuReading, ...]
+    lost: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanFacts:
+    """One request as the engine's span tells it. Durations in seconds, `start` in Unix time; None is absent."""
+
+    trace_id: str
+    start: float
+    model_name: str | None = None
+    ok: bool = True
+    ttft: float | None = None
+    tpot: float | None = None
+    e2e: float | None = None
+    queue: float | None = None
+    prefill: float | None = None
+    decode: float | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+
+    def to_request(self) -> Request:
+        """The same request in the words of the SLIs."""
+        return Request(
+            start=self.start,
+            ok=self.ok,
+            ttft=self.ttft,
+            tpot=self.tpot,
+            e2e=self.e2e,
+            queue=self.queue,
+            output_tokens=self.output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SpanBatch:
+    """What one export held: how many spans of any name, the facts of the request spans, why others were unusable."""
+
+    received: int
+    spans: tuple[SpanFacts, ...]
+    rejected: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatus:
+    """How the last reading of a source went. `seconds` is how long it took, or has been hanging so far."""
+
+    source: str
+    endpoint: str
+    up: bool
+    seconds: float
+    error: str = ""

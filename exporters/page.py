@@ -1,0 +1,84 @@
+"""The metrics page: a snapshot and the span families, as Prometheus text or OpenMetrics."""
+
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import Metric as Exposed
+from prometheus_client.exposition import choose_encoder
+
+from exporters.collector import Snapshot
+from exporters.join import engine_gpus
+from exporters.model import EngineScrape
+from slo import catalog
+from slo.catalog import Kind, Metric
+
+_OPENMETRICS = "application/openmetrics-text"
+_EOF = b"# EOF\n"
+_GPU_VALUES = tuple(metric for metric in catalog.families() if metric.labels == catalog.GPU_LABELS)
+
+# A row: the label values in the catalogue's order, and the value.
+_Row = tuple[tuple[str, ...], float]
+
+
+def render(snapshot: Snapshot, spans: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
+    """The page and its content type: OpenMetrics where the Accept header names it, else Prometheus text 0.0.4."""
+    openmetrics = _OPENMETRICS in accept
+    encode, content_type = choose_encoder(_OPENMETRICS if openmetrics else "")
+    own = encode(_Own(snapshot, spans)).removesuffix(_EOF)
+    return own + engine_text(snapshot.engines, openmetrics) + (_EOF if openmetrics else b""), content_type
+
+
+def engine_text(scrapes: Iterable[EngineScrape], openmetrics: bool = False) -> bytes:
+    """The engines' families in the catalogue's order, HELP naming where each was read from."""
+    scrapes = tuple(scrapes)
+    parts: list[bytes] = []
+    for metric in catalog.families():
+        found = [scrape.families[metric] for scrape in scrapes if metric in scrape.families]
+        if found:
+            name = metric.name.removesuffix("_total") if openmetrics and metric.kind is Kind.COUNTER else metric.name
+            upstream = ", ".join(dict.fromkeys(family.upstream for family in found))
+            parts.append(f"# HELP {name} {metric.help} ({upstream})\n# TYPE {name} {metric.kind}\n".encode())
+            parts += (family.samples for family in found)
+    return b"".join(parts)
+
+
+class _Own:
+    """All that is not passed through, as prometheus_client wants it."""
+
+    def __init__(self, snapshot: Snapshot, spans: CollectorRegistry) -> None:
+        self._snapshot = snapshot
+        self._spans = spans
+
+    def collect(self) -> Iterator[Exposed]:
+        for metric, rows in _tables(self._snapshot):
+            if rows:
+                yield _family(metric, rows)
+        for family in self._spans.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            if family.samples:
+                yield family
+
+
+def _tables(snapshot: Snapshot) -> Iterator[tuple[Metric, list[_Row]]]:
+    yield catalog.BUILD_INFO, [((version("llm-slo"),), 1)]
+    yield catalog.SOURCE_UP, [((s.source, s.endpoint), s.up) for s in snapshot.statuses]
+    yield catalog.SOURCE_SECONDS, [((s.source, s.endpoint), s.seconds) for s in snapshot.statuses]
+    gpus = snapshot.gpus
+    for metric in _GPU_VALUES:
+        yield metric, [((gpu.uuid, gpu.index), gpu.values[metric]) for gpu in gpus if metric in gpu.values]
+    yield (
+        catalog.GPU_THROTTLED,
+        [((gpu.uuid, gpu.index, reason), on) for gpu in gpus for reason, on in gpu.throttled.items()],
+    )
+    yield catalog.GPU_INFO, [((gpu.uuid, gpu.index, gpu.name, gpu.driver), 1) for gpu in gpus]
+    yield catalog.ENGINE_GPU_INFO, [(pair, 1) for pair in engine_gpus(snapshot.engines, gpus)]
+
+
+def _family(metric: Metric, rows: Iterable[_Row]) -> Exposed:
+    kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
+    family = kind(metric.name, metric.help, labels=metric.labels)
+    for labels, value in rows:
+        family.add_metric(labels, float(value))
+    return family

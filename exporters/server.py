@@ -1,0 +1,102 @@
+"""The sidecar over HTTP: /metrics, /healthz, /readyz, /v1/traces."""
+
+import gzip
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import gzip_accepted
+
+from exporters import otlp, page
+from exporters.collector import DEADLINE, Collector
+from exporters.exact import SpanMetrics
+
+# Seconds of Prometheus' timeout that are left for rendering and the way back.
+_MARGIN = 0.5
+# A kubelet's probe waits 1 s unless told otherwise.
+_PROBE_DEADLINE = 0.7
+_INDEX = """<!doctype html><title>slo-exporter</title><h1>slo-exporter</h1><ul>
+<li><a href="/metrics">/metrics</a>: engines, GPUs and request spans
+<li><a href="/healthz">/healthz</a>: the process is alive
+<li><a href="/readyz">/readyz</a>: an engine has been read
+<li>/v1/traces: takes OTLP/HTTP trace exports (POST)
+</ul>
+"""
+
+
+def create_app(
+    collector: Collector, spans: SpanMetrics, registry: CollectorRegistry, close: Callable[[], Awaitable[None]]
+) -> FastAPI:
+    """The application. `registry` is the one that `spans` counts in; `close` runs when the server stops."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await close()
+
+    app = FastAPI(title="slo-exporter", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    seen = otlp.SeenSpans()
+
+    @app.get("/")
+    async def index() -> Response:
+        return HTMLResponse(_INDEX)
+
+    @app.get("/metrics")
+    async def metrics(request: Request) -> Response:
+        snapshot = await collector.collect(_deadline(request.headers.get("x-prometheus-scrape-timeout-seconds", "")))
+        spans.know(collector.models)
+        body, content_type = page.render(snapshot, registry, request.headers.get("accept", ""))
+        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+        if gzip_accepted(request.headers.get("accept-encoding", "")):
+            body, headers["Content-Encoding"] = gzip.compress(body, compresslevel=1), "gzip"
+        return Response(body, headers=headers)
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return PlainTextResponse("ok\n")
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        if collector.ready:
+            return PlainTextResponse("ok\n")
+        snapshot = await collector.collect(_PROBE_DEADLINE)
+        if collector.ready:
+            return PlainTextResponse("ok\n")
+        reasons = "; ".join(f"{status.endpoint}: {status.error}" for status in snapshot.statuses if status.error)
+        return PlainTextResponse(f"no engine read yet: {reasons}\n", status_code=503)
+
+    @app.post("/v1/traces")
+    async def traces(request: Request) -> Response:
+        content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        answer_type = otlp.answer_type(content_type)
+        try:
+            body = otlp.inflate(await _body(request), request.headers.get("content-encoding", "").strip().lower())
+            batch = otlp.read(otlp.decode(body, content_type), seen)
+        except otlp.RefusedError as refused:
+            spans.reject(refused.reason)
+            return Response(otlp.refusal(refused, content_type), refused.status, media_type=answer_type)
+        if not collector.models and any(span.model_name is None for span in batch.spans):
+            await collector.collect(_PROBE_DEADLINE)  # an engine that sends spans is up, and tells its model
+        spans.take(batch, collector.models)
+        return Response(otlp.answer(batch, content_type), media_type=answer_type)
+
+    return app
+
+
+def _deadline(scrape_timeout: str) -> float:
+    try:
+        seconds = float(scrape_timeout)
+    except ValueError:
+        return DEADLINE
+    return min(DEADLINE, max(seconds - _MARGIN, seconds / 2)) if seconds > 0 else DEADLINE
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > otlp.MAX_BODY:
+            raise otlp.too_large()
+    return bytes(body)
