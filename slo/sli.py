@@ -53,7 +53,10 @@ Terms = tuple[tuple[int, Selector], ...]
 
 
 class Sli(Protocol):
-    """What every SLI offers; `unit_of_count` is what `count` counts."""
+    """What every SLI offers: `condition` is a good event in words, `unit_of_count` what `count` counts."""
+
+    @property
+    def condition(self) -> str: ...
 
     @property
     def unit_of_count(self) -> str: ...
@@ -116,6 +119,10 @@ class LatencySli(RequestSli):
     metric: Metric
     threshold: float
 
+    @property
+    def condition(self) -> str:
+        return f"{_FIELD_OF[self.metric.name]} ≤ {self.threshold * 1000:g} ms"
+
     def good_terms(self) -> Terms:
         """The bucket that ends at the threshold; ValueError when no bucket does."""
         return ((1, Selector(self.metric, "_bucket", (Matcher("le", "=", self.metric.edge(self.threshold)),))),)
@@ -139,6 +146,10 @@ class AvailabilitySli(RequestSli):
     """Good: an answer that is not the service's failure. The client's own errors (4xx) do not count."""
 
     handlers: str = GENERATION_HANDLERS
+
+    @property
+    def condition(self) -> str:
+        return "answered"
 
     def good_terms(self) -> Terms:
         return ((1, self._requests(f"{_CLIENT_ERROR}|{_SERVER_ERROR}")),)
@@ -168,6 +179,10 @@ class GoodputSli(RequestSli):
     """
 
     conditions: tuple[LatencySli, ...]
+
+    @property
+    def condition(self) -> str:
+        return " and ".join(condition.condition for condition in self.conditions)
 
     def good_terms(self) -> Terms:
         first, *others = self.conditions
@@ -200,6 +215,10 @@ class ThroughputSli:
 
     floor: float
     demand: int
+
+    @property
+    def condition(self) -> str:
+        return f"≥ {self.floor:g} tok/s with ≥ {self.demand} in flight"
 
     @property
     def unit_of_count(self) -> str:
@@ -238,6 +257,10 @@ class SaturationSli:
     """Good: a minute of one engine in which on average less than `limit` of its KV cache was in use."""
 
     limit: float
+
+    @property
+    def condition(self) -> str:
+        return f"KV cache < {self.limit:.0%} full"
 
     @property
     def unit_of_count(self) -> str:

@@ -1,0 +1,1 @@
+"""`slo-load demo`: the whole path once, from an engine to a verdict, in under a minute."""

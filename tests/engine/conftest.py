@@ -1,0 +1,99 @@
+"""One live vLLM, one sidecar, one Prometheus and one Alertmanager for all engine tests."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from serve import free_port, vllm
+
+BIN = Path(sys.executable).parent
+SPEC = Path(__file__).parent / "agreement.yaml"
+
+PROMETHEUS = """\
+global: {{scrape_interval: 1s, evaluation_interval: 1s}}
+rule_files: ["{rules}/*.yaml"]
+alerting: {{alertmanagers: [{{static_configs: [{{targets: ["127.0.0.1:{alertmanager}"]}}]}}]}}
+scrape_configs:
+  - job_name: llm-slo
+    static_configs: [{{targets: ["{sidecar}"]}}]
+"""
+ALERTMANAGER = "route: {receiver: nobody, group_wait: 1s}\nreceivers: [{name: nobody}]\n"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where everything listens; Prometheus and Alertmanager are None where they are not installed."""
+
+    engine: str
+    sidecar: str
+    prometheus: str | None
+    alertmanager: str | None
+
+
+def eventually(what: str, ready: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for a condition; fail with its name when it does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"{what} did not happen within {seconds:g} s"
+        time.sleep(0.1)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def process(stack: ExitStack, *arguments: object) -> None:
+    """A process that ends with the stack; its output is shown when a test fails."""
+    child = subprocess.Popen([str(a) for a in arguments])
+    stack.callback(child.wait, 20)
+    stack.callback(child.terminate)
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole path from a real engine to real alerts."""
+    venv = Path(request.config.getoption("--vllm-venv"))
+    if not (venv / "bin" / "python").exists():
+        pytest.skip(f"no vLLM in {venv}; make test-engine installs it")
+    tmp_path, sidecar_port = tmp_path_factory.mktemp("stack"), free_port()
+    with ExitStack() as cleanup:
+        engine = cleanup.enter_context(vllm(venv, sidecar_port))
+        sidecar = f"http://127.0.0.1:{sidecar_port}"
+        process(cleanup, BIN / "slo-exporter", "--engine", engine, "--gpu", "none", "--slo", SPEC,
+                "--listen", f"127.0.0.1:{sidecar_port}")  # fmt: skip
+        eventually("the sidecar reading vLLM", lambda: answers(f"{sidecar}/readyz"))
+        yield Stack(engine, sidecar, *_monitoring(cleanup, tmp_path, f"127.0.0.1:{sidecar_port}"))
+
+
+def _monitoring(cleanup: ExitStack, home: Path, sidecar: str) -> tuple[str | None, str | None]:
+    if not shutil.which("prometheus") or not shutil.which("prometheus-alertmanager"):
+        return None, None
+    rules, port, alert_port = _rules(home), free_port(), free_port()
+    (home / "prometheus.yml").write_text(PROMETHEUS.format(rules=rules, sidecar=sidecar, alertmanager=alert_port))
+    (home / "alertmanager.yml").write_text(ALERTMANAGER)
+    process(cleanup, "prometheus", f"--config.file={home / 'prometheus.yml'}", f"--storage.tsdb.path={home / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn")  # fmt: skip
+    process(cleanup, "prometheus-alertmanager", f"--config.file={home / 'alertmanager.yml'}", "--cluster.listen-address=",
+            f"--storage.path={home / 'am'}", f"--web.listen-address=127.0.0.1:{alert_port}", "--log.level=warn")  # fmt: skip
+    urls = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{alert_port}"
+    for url in urls:
+        eventually(f"{url} getting ready", lambda url=url: answers(f"{url}/-/ready"))  # type: ignore[misc]
+    return urls
+
+
+def _rules(home: Path) -> Path:
+    """The generated rules, evaluated every second: production's 30 s would outlast the tests."""
+    subprocess.run([BIN / "slo-gen", "build", SPEC, "--out", home], check=True)
+    for path in (home / "rules").glob("*.yaml"):
+        path.write_text(path.read_text().replace("interval: 30s", "interval: 1s"))
+    return home / "rules"
