@@ -1,51 +1,19 @@
-"""Grafana's words as data: panels, rows, variables and dashboards, each with the classic JSON model it stands for.
+"""Grafana's panels as data: what they show, and the classic JSON model they stand for.
 
-Plain dicts, because grafana-foundation-sdk has a builder class per panel type and no common base: wrapping those six
-took more code than the keys below, and eleven megabytes in every image.
+Plain dicts, because grafana-foundation-sdk gives every panel type a builder class of its own without a common base and
+adds eleven megabytes to an image; its types read our JSON in the tests instead.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from string import ascii_uppercase
 
 COLUMNS = 24
-# Grafana 10.3 and every later one read this model and migrate it forward.
-SCHEMA_VERSION = 39
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 Json = dict[str, object]
 # Colours from a value up; None is the lowest value.
 Thresholds = tuple[tuple[float | None, str], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variable:
-    """A choice above the panels, filled from `label_values`. `all_value` is the regular expression of "All"."""
-
-    name: str
-    label: str
-    query: str
-    all_value: str = ".*"
-    multi: bool = True
-    hidden: bool = False
-
-    def model(self) -> Json:
-        every: Json = {"allValue": self.all_value, "current": {"text": ["All"], "value": ["$__all"]}}
-        return {
-            "datasource": DATASOURCE,
-            "definition": self.query,
-            "hide": 2 if self.hidden else 0,
-            "includeAll": self.multi,
-            "label": self.label,
-            "multi": self.multi,
-            "name": self.name,
-            "query": self.query,
-            "refresh": 2,  # on a new time range too: a model may have stopped since
-            "sort": 1,
-            "type": "query",
-            **(every if self.multi else {}),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +61,7 @@ class Column:
 
     def override(self) -> Json:
         """The column's own field settings."""
-        colored = bool(self.thresholds or self.texts)
-        settings: Json = {"unit": self.unit}
-        if colored:
-            settings |= {"color": {"mode": "thresholds"}, "custom.cellOptions": {"type": "color-text"}}
-            settings |= {"mappings": _mappings(self.texts), "thresholds": _thresholds(self.thresholds)}
+        settings = _values(self.unit, self.thresholds, self.texts) | {"custom.cellOptions": {"type": "color-text"}}
         return _override("byName", self.title, settings)
 
 
@@ -126,7 +90,9 @@ class Panel:
             "gridPos": {"h": self.height, "w": self.width, "x": x, "y": y},
             "id": panel_id,
             "options": self.options,
-            "targets": [self._target(ref, target) for ref, target in zip(ascii_uppercase, self.targets, strict=False)],
+            "targets": [
+                self._target(ref, target) for ref, target in zip(_refs(self.targets), self.targets, strict=True)
+            ],
             "title": self.title,
             "transformations": list(self.transformations),
             "type": self.type,
@@ -144,55 +110,6 @@ class Panel:
             "legendFormat": target.legend or "__auto",
             "range": not instant,
             "refId": ref,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Panels under one heading, laid out from left to right."""
-
-    title: str
-    panels: tuple[Panel, ...]
-
-    def place(self, top: int) -> Iterator[tuple[Panel, int, int]]:
-        """Each panel with its column and line, starting at line `top`; a panel that does not fit starts a new one."""
-        x, y, height = 0, top, 0
-        for panel in self.panels:
-            if x + panel.width > COLUMNS:
-                x, y, height = 0, y + height, 0
-            yield panel, x, y
-            x, height = x + panel.width, max(height, panel.height)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dashboard:
-    """One board. Boards that share a tag link to each other, and the links carry variables and time range."""
-
-    uid: str
-    title: str
-    description: str
-    tag: str
-    variables: tuple[Variable, ...]
-    rows: tuple[Row, ...]
-    annotations: Mapping[str, str]
-    since: str = "now-1h"
-
-    def model(self) -> Json:
-        """The dashboard as Grafana's classic JSON model."""
-        return {
-            "annotations": {"list": [_annotation(name, expr) for name, expr in self.annotations.items()]},
-            "description": self.description,
-            "editable": False,
-            "graphTooltip": 1,
-            "links": [_links(self.tag)],
-            "panels": list(_panels(self.rows)),
-            "refresh": "30s",
-            "schemaVersion": SCHEMA_VERSION,
-            "tags": [self.tag],
-            "templating": {"list": [_datasource_variable(), *(variable.model() for variable in self.variables)]},
-            "time": {"from": self.since, "to": "now"},
-            "title": self.title,
-            "uid": self.uid,
         }
 
 
@@ -226,12 +143,12 @@ def timeseries(
         height=7,
         defaults=defaults | ({} if maximum is None else {"max": maximum}),
         options={
-            "legend": {"calcs": ["lastNotNull"], "displayMode": "list", "placement": "bottom", "showLegend": True},
+            "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
             "tooltip": {"mode": "multi", "sort": "desc"},
         },
         overrides=tuple(
             _override("byFrameRefID", ref, {"custom.lineStyle": _DASH, "custom.fillOpacity": 0})
-            for ref, target in zip(ascii_uppercase, targets, strict=False)
+            for ref, target in zip(_refs(targets), targets, strict=True)
             if target.dashed
         ),
     )
@@ -273,7 +190,6 @@ def stat(
     texts: tuple[Text, ...] = (),
 ) -> Panel:
     """The value of now, in large figures."""
-    colored = bool(thresholds or texts)
     return Panel(
         type="stat",
         title=title,
@@ -281,9 +197,9 @@ def stat(
         targets=(target,),
         width=width,
         height=4,
-        defaults=_single_value(unit, thresholds) | ({"mappings": _mappings(texts)} if texts else {}),
+        defaults=_values(unit, thresholds, texts),
         options={
-            "colorMode": "value" if colored else "none",
+            "colorMode": "value",
             "graphMode": "none",
             "justifyMode": "auto",
             "orientation": "auto",
@@ -293,16 +209,16 @@ def stat(
     )
 
 
-def bargauge(title: str, description: str, unit: str, target: Target, *, width: int = 8) -> Panel:
+def bargauge(title: str, description: str, unit: str, target: Target) -> Panel:
     """Values of now, side by side as bars from 0."""
     return Panel(
         type="bargauge",
         title=title,
         description=description,
         targets=(target,),
-        width=width,
+        width=8,
         height=7,
-        defaults=_single_value(unit, ()) | {"min": 0},
+        defaults=_values(unit) | {"min": 0},
         options={
             "displayMode": "basic",
             "namePlacement": "auto",
@@ -321,7 +237,6 @@ def state_timeline(
     target: Target,
     *,
     width: int = 12,
-    height: int = 6,
     thresholds: Thresholds = (),
     texts: tuple[Text, ...] = (),
 ) -> Panel:
@@ -332,9 +247,8 @@ def state_timeline(
         description=description,
         targets=(target,),
         width=width,
-        height=height,
-        defaults=_single_value(unit, thresholds)
-        | {"custom": {"fillOpacity": 70, "lineWidth": 0}, "mappings": _mappings(texts)},
+        height=6,
+        defaults=_values(unit, thresholds, texts) | {"custom": {"fillOpacity": 70, "lineWidth": 0}},
         options={
             "alignValue": "left",
             "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False},
@@ -355,7 +269,7 @@ def table(
 ) -> Panel:
     """One line per set of `labels`; at least two columns, for Grafana numbers the values only then."""
     headings = {label.name: label.title for label in labels}
-    headings |= {f"Value #{ref}": column.title for ref, column in zip(ascii_uppercase, columns, strict=False)}
+    headings |= {f"Value #{ref}": column.title for ref, column in zip(_refs(columns), columns, strict=True)}
     organize: Json = {
         "excludeByName": {"Time": True},
         "indexByName": {name: place for place, name in enumerate(headings)},
@@ -382,8 +296,15 @@ _DASH: Json = {"dash": [8, 6], "fill": "dash"}
 _LAST: Json = {"calcs": ["lastNotNull"], "fields": "", "values": False}
 
 
-def _single_value(unit: str, thresholds: Thresholds) -> Json:
-    return {"color": {"mode": "thresholds"}, "thresholds": _thresholds(thresholds), "unit": unit}
+def _refs(queries: Sequence[object]) -> str:
+    """Grafana's names for the queries of a panel: a letter each."""
+    return ascii_uppercase[: len(queries)]
+
+
+def _values(unit: str, thresholds: Thresholds = (), texts: Sequence[Text] = ()) -> Json:
+    settings: Json = {"color": {"mode": "thresholds"}, "thresholds": _thresholds(thresholds), "unit": unit}
+    options = {str(t.value): {"color": t.color, "index": i, "text": t.text} for i, t in enumerate(texts)}
+    return settings | ({"mappings": [{"options": options, "type": "value"}]} if texts else {})
 
 
 def _thresholds(steps: Thresholds) -> Json:
@@ -391,60 +312,6 @@ def _thresholds(steps: Thresholds) -> Json:
     return {"mode": "absolute", "steps": [{"color": color, "value": value} for value, color in colors]}
 
 
-def _mappings(texts: Sequence[Text]) -> list[Json]:
-    options = {str(t.value): {"color": t.color, "index": i, "text": t.text} for i, t in enumerate(texts)}
-    return [{"options": options, "type": "value"}] if texts else []
-
-
 def _override(matcher: str, of: str, settings: Json) -> Json:
     properties = [{"id": key, "value": value} for key, value in settings.items()]
     return {"matcher": {"id": matcher, "options": of}, "properties": properties}
-
-
-def _panels(rows: Sequence[Row]) -> Iterator[Json]:
-    ids, top = count(1), 0
-    for row in rows:
-        grid = {"h": 1, "w": COLUMNS, "x": 0, "y": top}
-        yield {"collapsed": False, "gridPos": grid, "id": next(ids), "panels": [], "title": row.title, "type": "row"}
-        for panel, x, y in row.place(top + 1):
-            yield panel.model(next(ids), x, y)
-            top = max(top, y + panel.height)
-
-
-def _datasource_variable() -> Json:
-    return {
-        "hide": 0,
-        "includeAll": False,
-        "label": "Data source",
-        "multi": False,
-        "name": "datasource",
-        "query": "prometheus",
-        "refresh": 1,
-        "type": "datasource",
-    }
-
-
-def _links(tag: str) -> Json:
-    return {
-        "asDropdown": False,
-        "icon": "external link",
-        "includeVars": True,
-        "keepTime": True,
-        "tags": [tag],
-        "targetBlank": False,
-        "title": "",
-        "type": "dashboards",
-    }
-
-
-def _annotation(name: str, expr: str) -> Json:
-    return {
-        "datasource": DATASOURCE,
-        "enable": True,
-        "expr": expr,
-        "iconColor": "red",
-        "name": name,
-        "step": "60s",
-        "textFormat": "{{severity}} {{slo}} {{model_name}}",
-        "titleFormat": "{{alertname}}",
-    }

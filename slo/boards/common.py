@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from slo import catalog
 from slo.catalog import Metric
-from slo.panels import Dashboard, Row, Target, Text, Thresholds, Variable
+from slo.layout import Dashboard, Row, Variable
+from slo.panels import Text, Thresholds
 from slo.promql import Matcher, Scope, Selector, aggregate
 
 TAG = "llm-slo"
@@ -43,6 +44,7 @@ BUDGET_COLORS: Thresholds = ((None, "red"), (0, "orange"), (LOW_BUDGET, "green")
 # Up to 1 the budget lasts the period; 6 is the workbook's factor for a page over six hours.
 BURN_COLORS: Thresholds = ((None, "green"), (1, "orange"), (6, "red"))
 KV_CACHE_COLORS: Thresholds = ((None, "green"), (0.85, "orange"), (0.95, "red"))
+STATE_RULE = f"met above {LOW_BUDGET:.0%} of the period's error budget, at risk below, broken when it is spent."
 STATES = (Text(0, "met", "green"), Text(1, "at risk", "orange"), Text(2, "broken", "red"))
 ALERTS = (Text(0, "quiet", "green"), Text(1, "ticket", "orange"), Text(2, "page", "red"))
 

@@ -6,7 +6,8 @@ from slo import catalog
 from slo.boards import common
 from slo.boards.common import TOKENS_PER_SECOND, gauge, mean, quantile, rate, ratio, series
 from slo.catalog import Metric
-from slo.panels import Dashboard, Panel, Row, Target, Text, heatmap, stat, state_timeline, timeseries
+from slo.layout import Dashboard, Row
+from slo.panels import Panel, Target, Text, heatmap, stat, state_timeline, timeseries
 from slo.promql import Matcher, aggregate
 from slo.sli import GENERATION_HANDLERS, GoodputSli, LatencySli
 from slo.spec import Slo, Spec
@@ -120,7 +121,7 @@ def _phases() -> Iterator[Panel]:
     phases = (("queue", catalog.QUEUE_TIME), ("prefill", catalog.PREFILL_TIME), ("decode", catalog.DECODE_TIME))
     yield timeseries(
         "Where the time goes",
-        "Mean seconds a request spends in each phase. Queue grows with load, prefill with prompts, decode with answers.",
+        "Mean time of a request in each phase. Queue grows with load, prefill with prompts, decode with answers.",
         "s",
         *(Target(mean(metric, _MODEL), f"{phase} {_LEGEND}") for phase, metric in phases),
         width=12,

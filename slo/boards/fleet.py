@@ -6,7 +6,8 @@ from slo import catalog, recorded
 from slo.boards import common
 from slo.boards.common import TOKENS_PER_SECOND, gauge, gpu_watts, link, of_models, quantile, rate, ratio
 from slo.boards.levels import Levels
-from slo.panels import Column, Dashboard, Label, Panel, Row, Target, table, timeseries
+from slo.layout import Dashboard, Row
+from slo.panels import Column, Label, Panel, Target, table, timeseries
 from slo.sli import GoodputSli
 from slo.spec import Spec
 
@@ -31,8 +32,7 @@ def board(specs: Sequence[Spec]) -> Dashboard:
 def _slos(levels: Levels) -> Panel:
     return table(
         "SLOs",
-        "State follows the error budget of the SLO's period: met above 25 %, at risk below, broken when it is spent. "
-        "A burn rate of 1 spends the budget exactly within the period.",
+        f"State: {common.STATE_RULE} A burn rate of 1 spends the budget exactly within the period.",
         levels.labels(slo=link("slo", "slo"), model_name=link("engine", _MODEL)),
         Column("State", levels.state(), "none", texts=common.STATES),
         Column("Alert", levels.alert(), "none", texts=common.ALERTS),

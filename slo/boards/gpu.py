@@ -2,9 +2,10 @@
 
 from slo import catalog
 from slo.boards import common
-from slo.boards.common import INTERVAL, TOKENS_PER_SECOND, gauge, gpu_watts, link, of_models, rate, ratio, series
+from slo.boards.common import INTERVAL, gauge, gpu_watts, link, of_models, rate, ratio, series
 from slo.catalog import Metric
-from slo.panels import Column, Dashboard, Label, Panel, Row, Target, Text, stat, state_timeline, table, timeseries
+from slo.layout import Dashboard, Row
+from slo.panels import Column, Label, Panel, Target, Text, stat, state_timeline, table, timeseries
 
 _LEGEND = "{{instance}} GPU {{gpu}}"
 _TEMPERATURE_COLORS = ((None, "green"), (80, "orange"), (90, "red"))

@@ -48,7 +48,7 @@ class Levels:
 
     def budgets(self) -> str:
         """The error budgets. They are of the SLO and carry no group."""
-        return f"{ERROR_BUDGET}{{{self.pick}}}"
+        return f"{ERROR_BUDGET}{{{self.pick}}}" if self.pick else ERROR_BUDGET
 
     def objective(self) -> str:
         """The objective per SLO."""

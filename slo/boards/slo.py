@@ -6,7 +6,8 @@ from dataclasses import replace
 from slo import recorded
 from slo.boards import common
 from slo.boards.levels import Levels
-from slo.panels import Dashboard, Panel, Row, Target, Variable, bargauge, stat, state_timeline, timeseries
+from slo.layout import Dashboard, Row, Variable
+from slo.panels import Panel, Target, bargauge, stat, state_timeline, timeseries
 from slo.promql import duration
 from slo.recorded import BUDGET_LEFT, ERROR_BUDGET, GOOD_1H, GOOD_5M, GOOD_INCREASE, TOTAL_1H, TOTAL_5M, TOTAL_INCREASE
 from slo.spec import Spec
@@ -39,7 +40,7 @@ def _now(levels: Levels) -> tuple[Panel, ...]:
     legend = levels.legend
     return (
         stat("Objective", "Share of events that must be good.", "percentunit", Target(levels.objective()), width=4),
-        stat("State", "Met above 25 % of the budget, at risk below, broken when it is spent.", "none",
+        stat("State", common.STATE_RULE.capitalize(), "none",
              Target(levels.state(), legend), width=4, texts=common.STATES),
         stat("Good, 1h", "Share of good events in the last hour.", "percentunit",
              Target(levels.good_ratio(GOOD_1H, TOTAL_1H), legend), width=4),
@@ -82,7 +83,7 @@ def _burn(levels: Levels, severity: str, periods: Sequence[int]) -> Panel:
     for alert in alerts:
         for window in (duration(alert.short), duration(alert.long)):
             targets.append(Target(levels.each(recorded.burn_rate(window)), f"{window} {levels.legend}"))
-        factors = " or ".join(f"({recorded.burn_factor(alert, period)})" for period in periods)
+        factors = " or ".join(recorded.burn_factor(alert, period) for period in periods)
         factor = f"max by (slo) (({factors}) and on (slo) {levels.budgets()})"
         targets.append(Target(factor, f"{severity} factor {duration(alert.long)}", dashed=True))
     pairs = " or ".join(f"{duration(alert.long)} and {duration(alert.short)}" for alert in alerts)
