@@ -1,0 +1,109 @@
+"""Prometheus evaluates every panel over the series of two replicas: joins and label sets fit, not just parse."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from boards_as_read import BOARDS, Board, panels, substituted
+
+from slo import catalog, recorded
+from slo.catalog import Kind, Metric
+
+pytestmark = [
+    pytest.mark.prometheus,
+    pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"),
+]
+
+PODS = {"10.0.0.1:9400": "GPU-a", "10.0.0.2:9400": "GPU-b"}
+VALUES = {"model_name": "llama", "engine": "0", "gpu": "0", "slo": "chat-ttft", "source": "engine", "endpoint": "x"}
+VALUES |= {"handler": "/v1/chat/completions", "method": "POST", "status": "2xx", "finished_reason": "stop"}
+# What dcgm-exporter leaves out by default, or only NVML knows.
+SELDOM = (catalog.GPU_SM_ACTIVE, catalog.GPU_POWER_LIMIT, catalog.GPU_THROTTLED)
+
+
+def _raw(metric: Metric, instance: str, gpu_uuid: str) -> Iterator[tuple[str, dict[str, str], str]]:
+    labels = {name: VALUES.get(name, "x") for name in metric.labels} | {"job": "sidecar", "instance": instance}
+    if "gpu_uuid" in labels:
+        labels["gpu_uuid"] = gpu_uuid
+    if metric.kind == Kind.HISTOGRAM:
+        for le in (*map(repr, metric.buckets), "+Inf"):
+            yield f"{metric.name}_bucket", labels | {"le": le}, "0+60x120"
+        yield f"{metric.name}_sum", labels, "0+30x120"
+        yield f"{metric.name}_count", labels, "0+60x120"
+    else:
+        yield metric.name, labels, "0+60x120" if metric.kind == Kind.COUNTER else "1x120"
+
+
+def _recorded() -> Iterator[tuple[str, dict[str, str], str]]:
+    for slo in ("chat-ttft", "chat-goodput"):
+        group = {"slo": slo, "model_name": "llama"}
+        yield recorded.ERROR_BUDGET, {"slo": slo, "period": "30d", "service": "chat"}, "0.05x120"
+        for name in (recorded.TOTAL_5M, recorded.TOTAL_1H, recorded.TOTAL_INCREASE):
+            yield name, group, "10x120"
+        for name in (recorded.GOOD_5M, recorded.GOOD_1H, recorded.GOOD_INCREASE):
+            yield name, group, "9x120"
+        for window in ("5m", "30m", "1h", "2h", "6h", "1d", "3d"):
+            yield recorded.burn_rate(window), group, "2x120"
+        yield recorded.PERIOD_ERROR, group | {"period": "30d"}, "0.04x120"
+        yield recorded.BUDGET_LEFT, group | {"period": "30d"}, "0.2x120"
+    yield "ALERTS", group | {"alertname": "Burn", "alertstate": "firing", "severity": "page"}, "1x120"
+
+
+def _series() -> list[dict[str, str]]:
+    metrics = [metric for metric in catalog.families() if metric not in SELDOM]
+    raw = [item for pod in PODS.items() for metric in metrics for item in _raw(metric, *pod)]
+    return [
+        {"series": f"{name}{{{','.join(f'{k}={json.dumps(v)}' for k, v in labels.items())}}}", "values": values}
+        for name, labels, values in (*raw, *_recorded())
+    ]
+
+
+def _promtool(tmp_path: Path, expectations: list[dict[str, object]]) -> subprocess.CompletedProcess[str]:
+    """promtool's verdict on PromQL expressions two hours into the series."""
+    test = {"interval": "1m", "input_series": _series(), "promql_expr_test": expectations}
+    # JSON is YAML.
+    (tmp_path / "boards.yaml").write_text(json.dumps({"tests": [test]}), encoding="utf-8")
+    return subprocess.run(["promtool", "test", "rules", "boards.yaml"], cwd=tmp_path, capture_output=True, text=True)
+
+
+def _expect(expr: str, samples: dict[str, float]) -> dict[str, object]:
+    wanted = [{"labels": labels, "value": value} for labels, value in samples.items()]
+    return {"expr": substituted(expr), "eval_time": "2h", "exp_samples": wanted}
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
+def test_no_panel_is_empty(board: Board, tmp_path: Path) -> None:
+    """Every panel has something to show from vLLM's families and dcgm-exporter's default fields."""
+    shown = [" or ".join(f"count({target['expr']})" for target in panel["targets"]) for panel in panels(board)]
+    verdict = _promtool(tmp_path, [_expect(f"({counts}) > bool 0", {"{}": 1}) for counts in shown])
+    assert verdict.returncode == 0, verdict.stderr[:4000]
+
+
+def _expr(board: str, title: str, column: int = 0) -> str:
+    [panel] = [panel for panel in panels(BOARDS[board]) if panel["title"] == title]
+    return str(panel["targets"][column]["expr"])
+
+
+def test_values(tmp_path: Path) -> None:
+    """Joins neither lose nor double: two replicas with a GPU each, one token and one joule a second from each."""
+    model = '{model_name="llama"}'
+    ttft, goodput = '{slo="chat-ttft", model_name="llama"}', '{slo="chat-goodput", model_name="llama"}'
+    verdict = _promtool(
+        tmp_path,
+        [
+            _expect(_expr("fleet.json", "Power"), {model: 2}),
+            _expect(_expr("fleet.json", "GPUs"), {model: 2}),
+            _expect(_expr("fleet.json", "Energy per million output tokens"), {model: 1e6}),
+            _expect(_expr("gpu.json", "Output tokens per joule"), {model: 1}),
+            _expect(_expr("engine.json", "Server errors"), {"{}": 0}),
+            _expect(_expr("engine.json", "Sources down"), {"{}": 0}),
+            _expect(_expr("fleet.json", "SLOs", 0), {ttft: 1, goodput: 1}),  # at risk: a fifth of the budget is left
+            _expect(_expr("fleet.json", "SLOs", 1), {ttft: 0, goodput: 2}),  # quiet, page
+            _expect(_expr("fleet.json", "SLOs", 2), {ttft: 0.95, goodput: 0.95}),
+            _expect(_expr("fleet.json", "SLOs", 3), {ttft: 0.9, goodput: 0.9}),
+        ],
+    )
+    assert verdict.returncode == 0, verdict.stderr[:4000]
