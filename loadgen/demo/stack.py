@@ -67,7 +67,16 @@ def answers(url: str) -> bool:
 def simulator(out: Path, otlp: str) -> Iterator[str]:
     """A simulated engine that sends its spans to `otlp`; yields its URL."""
     url = f"http://127.0.0.1:{free_port()}"
-    arguments = [command("slo-load"), "simulate", "--listen", url.removeprefix("http://"), "--seed", "1", "--otlp", otlp]
+    arguments = [
+        command("slo-load"),
+        "simulate",
+        "--listen",
+        url.removeprefix("http://"),
+        "--seed",
+        "1",
+        "--otlp",
+        otlp,
+    ]
     with running(arguments, out / "simulator.log"):
         wait_for("the simulator", lambda: answers(f"{url}/health"))
         yield url
@@ -109,7 +118,12 @@ def prometheus(out: Path, target: str) -> Iterator[str | None]:
     config = home / "prometheus.yml"
     config.write_text(_CONFIG.format(rules=(home / "rules").resolve(), target=target.removeprefix("http://")))
     listen = f"127.0.0.1:{free_port()}"
-    arguments = [binary, f"--config.file={config}", f"--storage.tsdb.path={home / 'data'}", f"--web.listen-address={listen}"]
+    arguments = [
+        binary,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={home / 'data'}",
+        f"--web.listen-address={listen}",
+    ]
     with running(arguments, out / "prometheus.log"):
         wait_for(f"Prometheus (see {out / 'prometheus.log'})", lambda: answers(f"http://{listen}/-/ready"))
         yield f"http://{listen}"

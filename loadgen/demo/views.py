@@ -10,7 +10,6 @@ from loadgen.exposition import Interval, Reading
 from loadgen.record import Recording
 from loadgen.summary import summarize
 from slo import catalog
-from slo.catalog import Metric
 from slo.promql import Selector
 from slo.sli import Count, GoodputSli, LatencySli, RequestSli, SaturationSli, ThroughputSli, exact_terms
 from slo.spec import EVENT_SLIS, Slo
@@ -51,57 +50,66 @@ class Sampler(threading.Thread):
         self.join()
 
 
-def client(slo: Slo, recording: Recording) -> View:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as recorded by the client, the sidecar's pages around it, and samples of them on a monotonic clock (s)."""
+
+    recording: Recording
+    interval: Interval
+    samples: Sequence[tuple[float, Reading]]
+
+    @property
+    def seconds(self) -> float:
+        """First intended start to last end; the time base of every rate, so that the views compare."""
+        return summarize(self.recording).seconds or float("inf")
+
+
+def client(slo: Slo, run: Run) -> View:
     """As the load generator measured it."""
-    requests, sli = recording.requests(), slo.sli
+    requests, sli = run.recording.requests(), slo.sli
     count = sli.count(requests)
     if isinstance(sli, LatencySli):
         name = _REQUEST_FIELD.get(sli.metric.name)
         values = [v for r in requests if name and (v := getattr(r, name)) is not None]
         return View(count, _milliseconds(sum(values) / len(values) if values else None))
-    summary = summarize(recording)
     if isinstance(sli, ThroughputSli):
-        return View(count, _rate(summary.output_tokens_per_second, "tok/s"))
-    if isinstance(sli, GoodputSli) and count and summary.seconds:
-        return View(count, _rate(count.good / summary.seconds, "good/s"))
+        return View(count, _rate(sum(r.output_tokens or 0 for r in requests) / run.seconds, "tok/s"))
+    if isinstance(sli, GoodputSli) and count:
+        return View(count, _rate(count.good / run.seconds, "good/s"))
     return View(count)
 
 
-def metrics(slo: Slo, interval: Interval, samples: Sequence[tuple[float, Reading]], seconds: float) -> View:
+def metrics(slo: Slo, run: Run) -> View:
     """As the engine's own metrics tell it, through the sidecar."""
-    sli = slo.sli
+    sli, interval = slo.sli, run.interval
     if isinstance(sli, LatencySli):
         return View(interval.count(sli.good_terms(), sli.total_terms()), _milliseconds(interval.mean(sli.metric)))
     if isinstance(sli, RequestSli):
         count = interval.count(sli.good_terms(), sli.total_terms())
         floor = isinstance(sli, GoodputSli) and count is not None
-        return View(count, f"≥{_rate(count.good / seconds, 'good/s')}" if floor and count else "")
+        return View(count, f"at least {_rate(count.good / run.seconds, 'good/s')}" if floor and count else "")
     if isinstance(sli, ThroughputSli):
         made = interval.growth(Selector(catalog.GENERATION_TOKENS))
-        return View(_demanded_seconds(sli, samples), _rate(made / seconds if made else None, "tok/s"))
+        return View(_demanded_seconds(sli, run.samples), _rate(made / run.seconds if made else None, "tok/s"))
     if isinstance(sli, SaturationSli):
-        usage = [u for _, reading in samples if (u := reading.sum(Selector(catalog.KV_USAGE))) is not None]
+        usage = [u for _, reading in run.samples if (u := reading.sum(Selector(catalog.KV_USAGE))) is not None]
         count = Count(sum(u < sli.limit for u in usage), len(usage))
         return View(count, f"peak {max(usage):.1%}" if usage else "")
     return View()
 
 
-def spans(slo: Slo, interval: Interval, seconds: float) -> View:
+def spans(slo: Slo, run: Run) -> View:
     """As the engine's request spans tell it, exact per request. Failures leave no span, so availability has none."""
-    sli = slo.sli
+    sli, interval = slo.sli, run.interval
     if isinstance(sli, ThroughputSli):
         made = interval.growth(Selector(catalog.SPAN_GENERATION_TOKENS))
-        return View(None, _rate(made / seconds if made else None, "tok/s"))
+        return View(None, _rate(made / run.seconds if made else None, "tok/s"))
     if not isinstance(sli, EVENT_SLIS):
         return View()
     count = interval.count(*exact_terms(slo.id))
     if isinstance(sli, LatencySli):
-        return View(count, _milliseconds(interval.mean(_span_histogram(sli.metric))))
-    return View(count, _rate(count.good / seconds, "good/s") if count else "")
-
-
-def _span_histogram(metric: Metric) -> Metric:
-    return _SPAN_HISTOGRAM[metric.name]
+        return View(count, _milliseconds(interval.mean(_SPAN_HISTOGRAM[sli.metric.name])))
+    return View(count, _rate(count.good / run.seconds, "good/s") if count else "")
 
 
 def _demanded_seconds(sli: ThroughputSli, samples: Sequence[tuple[float, Reading]]) -> Count:
