@@ -81,11 +81,11 @@ class _Demo:
     def _start(self, started: ExitStack) -> tuple[str, str]:
         out, listen = self.args.out, self.args.listen or f"127.0.0.1:{stack.free_port()}"
         if self.args.engine:
-            engine, gpu = self.args.engine.rstrip("/"), ("--gpu", "auto")
+            engine, gpu = self.args.engine.rstrip("/"), ["--gpu", "auto"]
         else:
             _say("starting a simulated engine: its numbers show the path, not a GPU's speed")
             engine = started.enter_context(stack.simulator(out, f"http://{listen}/v1/traces"))
-            gpu = ("--gpu", "dcgm", "--dcgm-url", f"{engine}/dcgm/metrics")
+            gpu = ["--gpu", "dcgm", "--dcgm-url", f"{engine}/dcgm/metrics"]
         _say(f"starting the sidecar at http://{listen}/metrics")
         return engine, started.enter_context(stack.sidecar(out, listen, engine, gpu, self.args.spec))
 
