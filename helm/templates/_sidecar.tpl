@@ -28,8 +28,8 @@ It has no readiness probe: an exporter in trouble must not take the engine out o
     - {{ printf "--engine=%s" . | quote }}
     {{- end }}
     - --gpu={{ .gpu }}
-    {{- if has .gpu (list "auto" "dcgm") }}
-    - {{ printf "--dcgm-url=%s" .dcgmUrl | quote }}
+    {{- with .dcgmUrl }}
+    - {{ printf "--dcgm-url=%s" . | quote }}
     {{- end }}
     {{- if $spec }}
     - --slo=/etc/llm-slo/slo.yaml

@@ -1,15 +1,25 @@
 """The sidecar as users get it: through a chart of their own that depends on ours, or as a patch for a Deployment."""
 
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import helm_python as helm
+import httpx
 import kubernetes_validate
 import pytest
 import yaml
 
-CHART = Path(__file__).parents[2] / "helm"
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm"
+CHAT_SPEC = ROOT / "slo/specs/chat.yaml"
+CAPTURE = ROOT / "tests/captures/vllm-0.32.0-cpu.metrics"
 METADATA = yaml.safe_load((CHART / "Chart.yaml").read_text())
 NEWEST = kubernetes_validate.latest_version()
 IMAGE = {"image": {"repository": "registry.example.com/llm-slo"}}
@@ -137,12 +147,11 @@ def test_two_specs_are_refused(consumer: helm.Chart) -> None:
         deployment(consumer, values)
 
 
-@pytest.mark.parametrize(("gpu", "asked"), [("auto", True), ("dcgm", True), ("nvml", False), ("none", False)])
-def test_dcgm_url_only_where_read(consumer: helm.Chart, gpu: str, asked: bool) -> None:
-    """The node's dcgm-exporter is named only in the modes that may read it."""
-    container = sidecar(deployment(consumer, {"llm-slo": {"sidecar": IMAGE | {"gpu": gpu}}}))
-    assert f"--gpu={gpu}" in container["args"]
-    assert any(arg.startswith("--dcgm-url=") for arg in container["args"]) == asked
+def test_gpu_settings(consumer: helm.Chart) -> None:
+    """The GPU mode is handed on; without an address of dcgm-exporter none is, and the exporter looks by itself."""
+    container = sidecar(deployment(consumer, {"llm-slo": {"sidecar": IMAGE | {"gpu": "nvml", "dcgmUrl": ""}}}))
+    assert "--gpu=nvml" in container["args"]
+    assert [arg for arg in container["args"] if "dcgm" in arg] == []
 
 
 @pytest.mark.parametrize(
@@ -188,3 +197,60 @@ def test_patch_fits_a_deployment(consumer: helm.Chart, native: bool, place: str)
         text = chart.render(patch_on, name="demo")["llm-slo/templates/sidecar-patch.yaml"]
     patch = yaml.safe_load(yaml.safe_load(text)["data"]["patch.yaml"])
     assert patch["spec"]["template"]["spec"] == {place: [sidecar(pod)], "volumes": pod["volumes"]}
+
+
+class Engine(BaseHTTPRequestHandler):
+    """Answers every GET with a metrics page that a vLLM once gave."""
+
+    def do_GET(self) -> None:
+        """Send the page."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(CAPTURE.read_bytes())
+
+    def log_message(self, *args: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def engine() -> Iterator[str]:
+    """URL of an engine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Engine) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_the_rendered_command_runs(consumer: helm.Chart, engine: str) -> None:
+    """slo-exporter accepts the rendered arguments, answers the liveness probe and serves the engine's metrics."""
+    values = {"gpu": "none", "engines": [engine], "port": free_port()}
+    container = sidecar(deployment(consumer, {"llm-slo": {"sidecar": IMAGE | values, "slo": {"spec": SPEC}}}))
+    spec_path = f"{container['volumeMounts'][0]['mountPath']}/slo.yaml"
+    args = [arg.replace("$(HOST_IP)", "127.0.0.1").replace(spec_path, str(CHAT_SPEC)) for arg in container["args"]]
+    command = Path(sys.executable).with_name(container["command"][0])
+    base = f"http://127.0.0.1:{container['ports'][0]['containerPort']}"
+    with subprocess.Popen([command, *args], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert answer(process, base + container["livenessProbe"]["httpGet"]["path"])
+            assert "llm_time_to_first_token_seconds_count" in answer(process, f"{base}/metrics")
+        finally:
+            process.terminate()
+
+
+def answer(process: subprocess.Popen[str], url: str) -> str:
+    """What a process serves at `url`, once it does; at most 15 seconds from now."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
+        try:
+            return httpx.get(url, trust_env=False).raise_for_status().text
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError(f"nothing answers at {url}")
