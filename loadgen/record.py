@@ -1,0 +1,276 @@
+"""The record of a run: one JSON line per request between a header and a footer, and what follows from a record.
+
+All stamps are nanoseconds on one monotonic clock that reads 0 at the start of the run; the header's
+`started_unix_ns` ties it to wall time. Absent is absent: a field that is None is not written.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from loadgen.arrivals import NS, Load
+from loadgen.workload import Workload
+from slo.sli import Request
+
+FORMAT = "llm-slo-records"
+VERSION = 1
+
+ErrorCategory = Literal[
+    "refused", "reset", "timeout", "truncated", "stream_error", "bad_response",
+    "http_4xx", "http_429", "http_5xx", "cancelled", "client_error",
+]  # fmt: skip
+# What says nothing about the service: requests it turned away as wrong, and what this client broke off or could not do.
+NOT_COUNTED: frozenset[ErrorCategory] = frozenset(("http_4xx", "http_429", "cancelled", "client_error"))
+
+
+class RecordError(ValueError):
+    """A records file that cannot be used; the text says which file, which line and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One request as the client saw it.
+
+    `sent_ns` is when the client acted on it: opening a connection, where one is needed, comes after. `token_ns` has
+    one stamp per chunk with tokens; `token_counts` says how many each held, and is empty when each held one.
+    `error` is None for a complete answer.
+    """
+
+    seq: int
+    trace_id: str
+    scheduled_ns: int
+    sent_ns: int
+    done_ns: int
+    token_ns: tuple[int, ...] = ()
+    token_counts: tuple[int, ...] = ()
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    status: int | None = None
+    error: ErrorCategory | None = None
+    detail: str | None = None
+    finish_reason: str | None = None
+
+    @property
+    def first_token_ns(self) -> int | None:
+        """Stamp of the first token."""
+        return self.token_ns[0] if self.token_ns else None
+
+    @property
+    def send_lag(self) -> float:
+        """Seconds from the intended start to the real one: the client's own lateness."""
+        return (self.sent_ns - self.scheduled_ns) / NS
+
+    @property
+    def ttft(self) -> float | None:
+        """Seconds from the intended start to the first token."""
+        return (self.token_ns[0] - self.scheduled_ns) / NS if self.token_ns else None
+
+    @property
+    def ttft_from_sent(self) -> float | None:
+        """Seconds from the real start to the first token; below `ttft` when the client or a slot was late."""
+        return (self.token_ns[0] - self.sent_ns) / NS if self.token_ns else None
+
+    @property
+    def tpot(self) -> float | None:
+        """Of a complete answer: (last - first token) / (output tokens - 1) in seconds; None for a single chunk."""
+        if self.error or len(self.token_ns) < 2 or not self.output_tokens or self.output_tokens < 2:
+            return None
+        return (self.token_ns[-1] - self.token_ns[0]) / NS / (self.output_tokens - 1)
+
+    @property
+    def itl(self) -> list[float]:
+        """Seconds between each two chunks of tokens, in order."""
+        return [(after - before) / NS for before, after in zip(self.token_ns, self.token_ns[1:], strict=False)]
+
+    @property
+    def e2e(self) -> float | None:
+        """Of a complete answer: seconds from the intended start to its last byte."""
+        return None if self.error else (self.done_ns - self.scheduled_ns) / NS
+
+    def to_request(self, started_unix_ns: int) -> Request:
+        """The same request in the domain's words, for an Sli to judge."""
+        return Request(
+            start=(started_unix_ns + self.scheduled_ns) / NS,
+            ok=None if self.error in NOT_COUNTED else self.error is None,
+            ttft=self.ttft,
+            tpot=self.tpot,
+            e2e=self.e2e,
+            output_tokens=self.output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What was measured, as far as it tells: two runs compare only when these agree."""
+
+    model: str
+    engine: str | None = None
+    engine_version: str | None = None
+    gpus: tuple[str, ...] = ()
+    cache_config: Mapping[str, str] = field(default_factory=dict)
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """The measuring side: this program, its Python, its event loop and the host's cores."""
+
+    version: str
+    python: str
+    event_loop: str
+    cores: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """First line: everything that was known when the run started. `timeout` is in seconds, per request."""
+
+    started_unix_ns: int
+    target: str
+    timeout: float
+    workload: Workload
+    load: Load
+    fingerprint: Fingerprint
+    client: Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """How late the client was, in seconds."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footer:
+    """Last line: what the client saw of itself. Only a run that ended in order has one.
+
+    `seconds` is the time from the start of the run to its end, `cpu_share` the client's CPU seconds per second,
+    `achieved_rate` the requests per second it sent, `loop_lag` how late its event loop ran a timer.
+    """
+
+    interrupted: bool
+    seconds: float
+    sent: int
+    cpu_share: float
+    achieved_rate: float | None = None
+    send_lag: Lag | None = None
+    loop_lag: Lag | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A whole records file. Without `footer` the run was killed; `torn` says that its last line is incomplete."""
+
+    header: Header
+    records: tuple[RequestRecord, ...]
+    footer: Footer | None = None
+    torn: bool = False
+
+    def requests(self) -> list[Request]:
+        """All requests in the domain's words."""
+        return [record.to_request(self.header.started_unix_ns) for record in self.records]
+
+
+Line = Header | RequestRecord | Footer
+
+
+def encode(line: Line) -> str:
+    """One line of the file, without its newline."""
+    if isinstance(line, RequestRecord):
+        return json.dumps(plain(line), separators=(",", ":"))
+    kind = "header" if isinstance(line, Header) else "footer"
+    return json.dumps({"format": FORMAT, "version": VERSION, kind: plain(line)})
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A dataclass as a JSON object, without the fields that are None or empty."""
+    items = ((name, getattr(value, name)) for name in value.__dataclass_fields__)
+    return {
+        name: plain(item) if hasattr(item, "__dataclass_fields__") else item
+        for name, item in items
+        if item is not None and item != () and item != {}
+    }
+
+
+def decode(text: str) -> Line:
+    """The line that `encode` wrote. Raises ValueError, saying what is wrong with it."""
+    try:
+        value = json.loads(text)
+        if "header" not in value and "footer" not in value:
+            return _request(value)
+        if value.get("format") != FORMAT or value.get("version") != VERSION:
+            raise ValueError(f"not {FORMAT} version {VERSION}, which this release reads")
+        return _header(value["header"]) if "header" in value else _footer(value["footer"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a line of {FORMAT}: {error}") from None
+
+
+def read(path: Path | str) -> Recording:
+    """Read a records file, complete or cut short. Raises RecordError for anything else."""
+    try:
+        first, *rest = Path(path).read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RecordError(f"{path}: not a text file; give a file that 'slo-load run --records' wrote") from None
+    header = _located(path, 1, first)
+    if not isinstance(header, Header):
+        raise RecordError(f"{path}:1: no header line; give a file that 'slo-load run --records' wrote")
+    torn = _is_torn(rest)
+    body = [_located(path, number, line) for number, line in enumerate(rest[:-1] if torn else rest, 2) if line]
+    footer = body[-1] if body and isinstance(body[-1], Footer) else None
+    records = tuple(line for line in body if isinstance(line, RequestRecord))
+    if len(records) + (footer is not None) < len(body):
+        raise RecordError(f"{path}: a header or footer between the records; do not join files")
+    return Recording(header, records, footer, torn)
+
+
+def _is_torn(lines: list[str]) -> bool:
+    """Whether the last line lacks its newline and its end, as after a kill in the middle of a write."""
+    try:
+        if lines and lines[-1]:
+            decode(lines[-1])
+    except ValueError:
+        return True
+    return False
+
+
+def _located(path: Path | str, number: int, text: str) -> Line:
+    try:
+        return decode(text)
+    except ValueError as error:
+        raise RecordError(f"{path}:{number}: {error}") from None
+
+
+def _request(value: dict[str, Any]) -> RequestRecord:
+    lists = {name: tuple(value.get(name, ())) for name in ("token_ns", "token_counts")}
+    record = RequestRecord(**{**value, **lists})
+    stamps = (record.seq, record.scheduled_ns, record.sent_ns, record.done_ns, *record.token_ns, *record.token_counts)
+    if not all(type(stamp) is int for stamp in stamps):
+        raise ValueError("a stamp that is not a whole number")
+    return record
+
+
+def _header(value: dict[str, Any]) -> Header:
+    parts = {
+        "workload": Workload(**value["workload"]),
+        "load": Load(**value["load"]),
+        "fingerprint": fingerprint(value["fingerprint"]),
+        "client": Client(**value["client"]),
+    }
+    return Header(**{**value, **parts})
+
+
+def fingerprint(value: dict[str, Any]) -> Fingerprint:
+    """A Fingerprint from its JSON object; TypeError for fields it does not have."""
+    return Fingerprint(**{**value, "gpus": tuple(value.get("gpus", ()))})
+
+
+def _footer(value: dict[str, Any]) -> Footer:
+    lags: dict[str, Any] = {name: Lag(**value[name]) for name in ("send_lag", "loop_lag") if name in value}
+    return Footer(**{**value, **lags})

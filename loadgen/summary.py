@@ -1,0 +1,104 @@
+"""Figures of a run: counts by outcome, exact quantiles of every latency, throughput."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from loadgen.arrivals import NS
+from loadgen.record import Recording, RequestRecord
+from slo.sli import Sli
+
+OK = "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiles:
+    """Exact quantiles of `count` values, in seconds."""
+
+    count: int
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The figures of one run; latencies in seconds, None where there is no data.
+
+    `outcomes` counts requests by error category ("ok" for complete answers). `seconds` runs from the first intended
+    start to the last end, and the rates are complete answers, output tokens and good requests per second of it.
+    """
+
+    requests: int
+    outcomes: dict[str, int] = field(default_factory=dict)
+    seconds: float | None = None
+    requests_per_second: float | None = None
+    output_tokens_per_second: float | None = None
+    goodput: float | None = None
+    prompt_tokens: float | None = None
+    output_tokens: float | None = None
+    ttft: Quantiles | None = None
+    tpot: Quantiles | None = None
+    itl: Quantiles | None = None
+    e2e: Quantiles | None = None
+    send_lag: Quantiles | None = None
+
+
+def summarize(recording: Recording, goodput: Sli | None = None) -> Summary:
+    """The figures of a recording; `goodput` is the SLI that tells a good request. Broken-off requests add no time."""
+    records = recording.records
+    answered = [record for record in records if record.error is None]
+    seconds = _seconds([record for record in records if record.error != "cancelled"])
+    good = goodput.count(recording.requests()) if goodput else None
+    return Summary(
+        requests=len(records),
+        outcomes=dict(Counter(record.error or OK for record in records)),
+        seconds=seconds,
+        requests_per_second=_per(len(answered), seconds),
+        output_tokens_per_second=_per(sum(record.output_tokens or 0 for record in records), seconds),
+        goodput=_per(good.good, seconds) if good else None,
+        prompt_tokens=_mean(record.prompt_tokens for record in answered),
+        output_tokens=_mean(record.output_tokens for record in answered),
+        ttft=quantiles(record.ttft for record in records),
+        tpot=quantiles(record.tpot for record in records),
+        itl=quantiles(chain.from_iterable(record.itl for record in records)),
+        e2e=quantiles(record.e2e for record in records),
+        send_lag=quantiles(record.send_lag for record in records),
+    )
+
+
+def quantiles(values: Iterable[float | None]) -> Quantiles | None:
+    """Quantiles of the values that are there, None when there are none."""
+    known = sorted(value for value in values if value is not None)
+    if not known:
+        return None
+    p50, p90, p95, p99 = (quantile(known, q) for q in (0.50, 0.90, 0.95, 0.99))
+    return Quantiles(count=len(known), p50=p50, p90=p90, p95=p95, p99=p99)
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """The q-quantile of sorted values by linear interpolation between the two nearest ranks (numpy's default).
+
+    The p50 of 1, 2, 3, 4 is 2.5. Raises IndexError when there are no values.
+    """
+    position = q * (len(ordered) - 1)
+    below = int(position)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+
+
+def _seconds(records: Sequence[RequestRecord]) -> float | None:
+    if not records:
+        return None
+    return (max(record.done_ns for record in records) - min(record.scheduled_ns for record in records)) / NS
+
+
+def _per(amount: float, seconds: float | None) -> float | None:
+    return amount / seconds if seconds else None
+
+
+def _mean(values: Iterable[int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
