@@ -1,0 +1,127 @@
+"""HTTP/1.1 as far as a load generator needs it: write a request, find the end of a reply while its bytes come in."""
+
+import re
+from collections.abc import Mapping
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |$)")
+_MAX_LINE = 65_536
+
+
+class HttpError(ValueError):
+    """Bytes that are no HTTP/1.1 reply."""
+
+
+def request_bytes(method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """A whole request, Content-Length included."""
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "\r\n"]).encode("latin-1") + body
+
+
+class Response:
+    """One reply, fed read by read. `pieces` are the body's bytes, each with the stamp of the read it came in."""
+
+    __slots__ = ("_chunked", "_last_chunk", "_left", "_pending", "headers", "keep_alive", "pieces", "status")
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.pieces: list[tuple[int, bytes]] = []
+        self.keep_alive = False
+        self._pending = b""  # bytes of a head or of a chunk-size line that is not complete yet
+        self._left: int | None = 0  # body bytes still to come (of this chunk, when chunked); None: until the end
+        self._chunked = False
+        self._last_chunk = False
+
+    def feed(self, stamp: int, data: bytes) -> bool:
+        """Take what one read returned; True when the reply is complete. Raises HttpError."""
+        if self.status is None:
+            data = self._read_head(self._pending + data)
+            if self.status is None:
+                return False
+        return self._feed_chunked(stamp, data) if self._chunked else self._feed_plain(stamp, data)
+
+    def at_eof(self) -> bool:
+        """Whether a reply that the server ended by closing the connection is complete."""
+        return self.status is not None and self._left is None
+
+    def _feed_plain(self, stamp: int, data: bytes) -> bool:
+        if self._left is None:
+            self.pieces.append((stamp, data))
+            return False
+        if len(data) > self._left:
+            self.keep_alive = False
+            data = data[: self._left]
+        self.pieces.append((stamp, data))
+        self._left -= len(data)
+        return self._left == 0
+
+    def _feed_chunked(self, stamp: int, data: bytes) -> bool:
+        data, at = self._pending + data, 0
+        self._pending = b""
+        while True:
+            if self._left:
+                piece = data[at : at + self._left]
+                self.pieces.append((stamp, piece))
+                self._left -= len(piece)
+                at += len(piece)
+            end = data.find(b"\r\n", at)
+            if end < 0:
+                self._pending = _short(data[at:])
+                return False
+            line, at = data[at:end], end + 2
+            if line and not self._last_chunk:
+                self._left = _chunk_size(line)
+                self._last_chunk = self._left == 0
+            elif not line and self._last_chunk:  # any other empty line is the end of a chunk's data
+                self.keep_alive = self.keep_alive and at == len(data)
+                return True
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Read the head when it is complete, skipping 1xx heads; returns the bytes after it."""
+        while True:
+            head, blank, rest = data.partition(b"\r\n\r\n")
+            if not blank:
+                self._pending = _short(data)
+                return b""
+            status = self._read_lines(head)
+            if status >= 200:
+                self._pending = b""
+                self.status = status
+                return rest
+            data = rest
+
+    def _read_lines(self, head: bytes) -> int:
+        first, *lines = head.split(b"\r\n")
+        match = _STATUS_LINE.match(first)
+        if not match:
+            raise HttpError(f"not an HTTP/1.1 status line: {first[:60]!r}")
+        fields = (line.decode("latin-1").partition(":") for line in lines)
+        self.headers = {name.strip().lower(): value.strip() for name, _, value in fields}
+        self.keep_alive = match[1] == b"1" and self.headers.get("connection", "").lower() != "close"
+        self._read_framing(int(match[2]))
+        return int(match[2])
+
+    def _read_framing(self, status: int) -> None:
+        self._chunked = "chunked" in self.headers.get("transfer-encoding", "").lower()
+        length = self.headers.get("content-length")
+        if self._chunked or status in (204, 304):
+            self._left = 0
+        elif length is None:
+            self._left, self.keep_alive = None, False
+        elif length.isascii() and length.isdigit():
+            self._left = int(length)
+        else:
+            raise HttpError(f"Content-Length {length[:60]!r} is no number")
+
+
+def _chunk_size(line: bytes) -> int:
+    digits = line.partition(b";")[0].strip()
+    if not re.fullmatch(rb"[0-9a-fA-F]{1,15}", digits):
+        raise HttpError(f"not a chunk size: {line[:60]!r}")
+    return int(digits, 16)
+
+
+def _short(pending: bytes) -> bytes:
+    if len(pending) > _MAX_LINE:
+        raise HttpError(f"a head or chunk size of more than {_MAX_LINE} bytes")
+    return pending
