@@ -1,0 +1,137 @@
+"""A run and its verdict as text, Markdown and JUnit XML."""
+
+import re
+from collections.abc import Sequence
+from xml.etree import ElementTree
+
+from loadgen.record import Recording
+from loadgen.summary import Quantiles, Summary
+from loadgen.verdict import Outcome, Verdict
+
+Row = tuple[str, ...]
+
+_LATENCIES = (("ttft", "TTFT"), ("tpot", "TPOT"), ("itl", "ITL"), ("e2e", "e2e"), ("send_lag", "send lag"))
+
+
+def describe(recording: Recording) -> str:
+    """One line: what was measured, with which load, and whether the run came to its end."""
+    load, found, workload = recording.header.load, recording.header.fingerprint, recording.header.workload
+    parts = [
+        found.model,
+        " ".join(part for part in (found.engine, found.engine_version) if part),
+        ", ".join(found.gpus),
+        f"{load.rate:g} requests/s, {load.arrivals}" if load.rate else f"concurrency {load.concurrency}",
+        f"{workload.prompt_tokens} -> {workload.output_tokens} tokens",
+        "simulated" if found.simulated else "",
+    ]
+    if recording.footer is None:
+        parts.append("CUT SHORT: the records have no footer")
+    elif recording.footer.interrupted:
+        parts.append("INTERRUPTED")
+    return "; ".join(part for part in parts if part)
+
+
+def facts(recording: Recording, summary: Summary) -> list[Row]:
+    """Name and value of every figure that is not a latency, the client's own last."""
+    footer = recording.footer
+    loop_lag = footer.loop_lag if footer else None
+    outcomes = ", ".join(f"{number} {kind}" for kind, number in sorted(summary.outcomes.items()))
+    numbers = [
+        ("seconds", summary.seconds, "{:.1f}"),
+        ("requests/s", summary.requests_per_second, "{:.2f}"),
+        ("output tokens/s", summary.output_tokens_per_second, "{:.1f}"),
+        ("goodput, requests/s", summary.goodput, "{:.2f}"),
+        ("prompt tokens, mean", summary.prompt_tokens, "{:.1f}"),
+        ("output tokens, mean", summary.output_tokens, "{:.1f}"),
+        ("client: sent, requests/s", footer.achieved_rate if footer else None, "{:.2f}"),
+        ("client: CPU", footer.cpu_share if footer else None, "{:.0%}"),
+        ("client: event-loop lag p99, ms", loop_lag.p99 * 1000 if loop_lag else None, "{:.1f}"),
+    ]
+    rows: list[Row] = [("requests", f"{summary.requests} ({outcomes})" if outcomes else "0")]
+    return rows + [(name, form.format(value)) for name, value, form in numbers if value is not None]
+
+
+def latencies(summary: Summary) -> list[Row]:
+    """A header row and one row of quantiles, in milliseconds, per latency that has data."""
+    rows: list[Row] = [("latency, ms", "count", "p50", "p90", "p95", "p99")]
+    for field, name in _LATENCIES:
+        found: Quantiles | None = getattr(summary, field)
+        if found is not None:
+            values = (f"{value * 1000:.1f}" for value in (found.p50, found.p90, found.p95, found.p99))
+            rows.append((name, str(found.count), *values))
+    return rows
+
+
+def text(recording: Recording, summary: Summary, verdict: Verdict | None = None) -> str:
+    """The report for a terminal."""
+    parts = [] if verdict is None else [verdict_text(verdict)]
+    tables = (_columns(facts(recording, summary)), _columns(latencies(summary)))
+    return "\n\n".join([*parts, describe(recording), *tables])
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """The verdict for a terminal: the outcome, why, and every check."""
+    lines = [str(verdict.outcome), *(f"  in doubt: {doubt}" for doubt in verdict.doubts)]
+    return "\n".join([*lines, _columns([(f"  {outcome}", *cells) for outcome, *cells in check_rows(verdict)[1:]])])
+
+
+def check_rows(verdict: Verdict) -> list[Row]:
+    """A header row and one row per check and per skipped SLO."""
+    rows: list[Row] = [("outcome", "check", "seen")]
+    rows += [(str(check.outcome), check.name, check.text) for check in verdict.checks]
+    return rows + [("skipped", name, reason) for name, reason in verdict.skipped]
+
+
+def markdown(recording: Recording, summary: Summary, verdict: Verdict | None = None) -> str:
+    """The report for a pull request or a CI summary page."""
+    parts = []
+    if verdict is not None:
+        doubts = "\n".join(f"- in doubt: {doubt}" for doubt in verdict.doubts)
+        parts = [f"## {verdict.outcome}", *([doubts] if doubts else []), _table(check_rows(verdict))]
+    parts += [
+        describe(recording),
+        _table([("figure", "value"), *facts(recording, summary)]),
+        _table(latencies(summary)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def junit(verdict: Verdict, service: str) -> str:
+    """JUnit XML: a test case for the client and one per check; inconclusive is an error, never a success."""
+    suite = ElementTree.Element("testsuite", name=f"slo-load {service}")
+    client = ElementTree.SubElement(suite, "testcase", classname=service, name="client")
+    if verdict.doubts:
+        ElementTree.SubElement(client, "error", message=_xml("; ".join(verdict.doubts)))
+    for check in verdict.checks:
+        case = ElementTree.SubElement(suite, "testcase", classname=service, name=check.name)
+        if check.outcome is Outcome.PASS:
+            ElementTree.SubElement(case, "system-out").text = _xml(check.text)
+        else:
+            kind = "failure" if check.outcome is Outcome.FAIL else "error"
+            ElementTree.SubElement(case, kind, message=_xml(check.text))
+    for name, reason in verdict.skipped:
+        case = ElementTree.SubElement(suite, "testcase", classname=service, name=name)
+        ElementTree.SubElement(case, "skipped", message=reason)
+    for attribute, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(attribute, str(len(list(suite.iter(tag)))))
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def _columns(rows: Sequence[Row]) -> str:
+    """Rows in aligned columns; the last one is as wide as it likes."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """A Markdown table; the first row is its head."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def _xml(value: str) -> str:
+    """Text without the control characters that XML 1.0 cannot hold."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", value)
