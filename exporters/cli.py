@@ -16,15 +16,15 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from exporters import check, fetch, sources, tracing
-from exporters.collector import Collector, Source
+from exporters.collector import DEADLINE, Collector, Source
 from exporters.exact import SpanMetrics
 from exporters.model import EngineScrape, GpuScrape, UsageError
 from exporters.server import create_app
 from slo import spec
 
 USAGE = 2
-# Seconds that requests under way are given when the process is told to end.
-GRACE = 2
+# Seconds that requests under way are given when the process is told to end: as long as a scrape may take, and one more.
+GRACE = int(DEADLINE) + 1
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +36,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `slo-exporter` until it is told to end; returns the exit code: 0, or 2 for what the user has to mend."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if twice := {url for url in options.engine if options.engine.count(url) > 1}:
+        parser.error(f"--engine {fetch.without_password(twice.pop())} is given twice")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for chatty in ("httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

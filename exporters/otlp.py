@@ -193,7 +193,7 @@ def _seconds(attributes: Mapping[str, Any], key: str) -> float | None:
     value = attributes.get(key)
     if value is None:
         return None
-    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
         raise _UnusableError("bad_value")
     return float(value)
 

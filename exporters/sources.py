@@ -20,7 +20,9 @@ def engines(pages: fetch.Pages, urls: Sequence[str]) -> list[Source[EngineScrape
     return [_engine(pages, url, labelled=len(urls) > 1) for url in urls]
 
 
-async def gpus(pages: fetch.Pages, choice: str, dcgm_url: str | None, env: Mapping[str, str]) -> list[Source[GpuScrape]]:
+async def gpus(
+    pages: fetch.Pages, choice: str, dcgm_url: str | None, env: Mapping[str, str]
+) -> list[Source[GpuScrape]]:
     """The source for `--gpu auto|nvml|dcgm|none`; auto looks what answers. Raises UsageError for dcgm without a URL.
 
     HOST_IP stands for a missing `dcgm_url`; POD_NAME and POD_NAMESPACE pick the pod's own GPUs out of the node's.

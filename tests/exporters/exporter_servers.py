@@ -1,0 +1,92 @@
+"""Real small servers for the exporter's tests: scripted upstreams, and the sidecar itself, on loopback ports."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import uvicorn
+from fastapi import FastAPI
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Return as soon as the condition holds; fail when it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.005)
+
+
+class Upstream:
+    """An HTTP server whose answer is a variable: `body`, `status`, or one of the ways to misbehave."""
+
+    def __init__(self, body: bytes = b"") -> None:
+        self.body = body
+        self.status = 200
+        self.claimed = 0  # bytes promised beyond those sent
+        self.gate = threading.Event()  # closed: requests hang
+        self.gate.set()
+        self.reads = 0
+        self.headers: dict[str, str] = {}
+        self.posted: list[bytes] = []
+        upstream = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                upstream.reads += 1
+                upstream.headers = dict(self.headers)
+                upstream.gate.wait(20)
+                body = upstream.body
+                with contextlib.suppress(ConnectionError):
+                    self.send_response(upstream.status)
+                    self.send_header("Content-Length", str(len(body) + upstream.claimed))
+                    self.end_headers()
+                    self.wfile.write(body)
+                self.close_connection = upstream.claimed > 0
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                upstream.gate.wait(20)
+                upstream.posted.append(body)
+                with contextlib.suppress(ConnectionError):
+                    self.send_response(200)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._server.block_on_close = False
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def __enter__(self) -> "Upstream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.gate.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@contextlib.contextmanager
+def serving(app: FastAPI) -> Iterator[tuple[str, uvicorn.Server]]:
+    """The app on a port of its own, in a thread; yields its URL and the server."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    wait_for(lambda: server.started)
+    try:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}", server
+    finally:
+        server.should_exit = True
+        thread.join()

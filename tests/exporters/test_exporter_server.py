@@ -1,0 +1,236 @@
+"""The sidecar over HTTP, between real scripted upstreams and real scrapers."""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from exporter_servers import Upstream, serving, wait_for
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporters import fetch, otlp, sources
+from exporters.collector import Collector
+from exporters.exact import SpanMetrics
+from exporters.server import create_app
+from slo import catalog
+from slo.sli import LatencySli
+from slo.spec import Slo
+
+TESTS = Path(__file__).parents[1]
+PAGE = (TESTS / "captures" / "vllm-0.32.0-cpu.metrics").read_bytes()
+SPANS = (TESTS / "captures" / "vllm-0.32.0-llm_request.otlp.pb").read_bytes()
+DCGM = (Path(__file__).parent / "handwritten" / "dcgm-4.5.txt").read_bytes()
+SLO = Slo(service="chat", name="ttft", objective=0.99, sli=LatencySli(catalog.TTFT, 0.3))
+SHORT = {"X-Prometheus-Scrape-Timeout-Seconds": "0.6"}
+
+
+@contextlib.contextmanager
+def sidecar(*engines: str, dcgm: str = "") -> Iterator[tuple[httpx.Client, uvicorn.Server]]:
+    """A sidecar of these upstreams, and a client to it."""
+    pages, registry = fetch.Pages(), CollectorRegistry()
+    gpus = asyncio.run(sources.gpus(pages, "dcgm" if dcgm else "none", dcgm and fetch.metrics_url(dcgm), {}))
+    collector = Collector(sources.engines(pages, [fetch.metrics_url(url) for url in engines]), gpus)
+    app = create_app(collector, SpanMetrics(registry, [SLO]), registry, pages.close)
+    with serving(app) as (url, server), httpx.Client(base_url=url, trust_env=False) as client:
+        yield client, server
+
+
+def values(response: httpx.Response) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
+    """Per sample name, the value of each label set."""
+    found: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
+    for family in parse_text(response.text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+    return found
+
+
+def up(response: httpx.Response) -> list[float]:
+    return list(values(response)[catalog.SOURCE_UP.name].values())
+
+
+def test_engine_and_gpu_on_one_page_joined() -> None:
+    """Engine families, GPU families and the info metric that joins them come from one scrape."""
+    with Upstream(PAGE) as engine, Upstream(DCGM) as dcgm, sidecar(engine.url, dcgm=dcgm.url) as (client, _):
+        found = values(client.get("/metrics"))
+    assert found[catalog.GENERATION_TOKENS.name] == {frozenset({("engine", "0"), ("model_name", "tiny-llama")}): 245}
+    assert found[catalog.GPU_ENERGY.name] == {frozenset({("gpu_uuid", "GPU-aaaa"), ("gpu", "0")}): 123456.789}
+    assert found[catalog.ENGINE_GPU_INFO.name] == {
+        frozenset({("model_name", "tiny-llama"), ("gpu_uuid", uuid)}): 1 for uuid in ("GPU-aaaa", "GPU-bbbb")
+    }
+    assert set(found[catalog.SOURCE_UP.name].values()) == {1}
+
+
+def test_two_engines_of_one_model_do_not_collide() -> None:
+    """Two replicas behind one sidecar keep their own series, told apart by endpoint, under one HELP and TYPE."""
+    with Upstream(PAGE) as a, Upstream(PAGE) as b, sidecar(a.url, b.url) as (client, _):
+        response = client.get("/metrics")
+        found = values(response)[catalog.RUNNING.name]
+        assert {dict(labels)["endpoint"] for labels in found} == {a.url + "/metrics", b.url + "/metrics"}
+    assert response.text.count(f"# TYPE {catalog.RUNNING.name} ") == 1
+    lines = [line.rpartition(" ")[0] for line in response.text.splitlines() if not line.startswith("#")]
+    assert len(lines) == len(set(lines))
+
+
+def test_both_text_formats_and_gzip() -> None:
+    """Prometheus text by default, OpenMetrics that the strict parser takes on request, and gzip for who accepts it."""
+    with Upstream(PAGE) as engine, Upstream(DCGM) as dcgm, sidecar(engine.url, dcgm=dcgm.url) as (client, _):
+        client.post("/v1/traces", content=SPANS, headers={"Content-Type": otlp.PROTOBUF})
+        plain = client.get("/metrics", headers={"Accept-Encoding": "identity"})
+        openmetrics = client.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,*/*;q=0.1"})
+        zipped = client.get("/metrics", headers={"Accept-Encoding": "gzip"})
+    assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert "Content-Encoding" not in plain.headers
+    assert openmetrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    names = {sample.name for family in parse_openmetrics(openmetrics.text) for sample in family.samples}
+    assert names == values(plain).keys()
+    assert not [name for name in names if name.endswith("_created")]
+    assert zipped.headers["content-encoding"] == "gzip"
+    assert values(zipped).keys() == names
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text;version=abc", "nonsense", ";;,,", "*/*"])
+def test_odd_accept_headers_get_a_page(accept: str) -> None:
+    """No Accept header can break a scrape."""
+    with Upstream(PAGE) as engine, sidecar(engine.url) as (client, _):
+        assert client.get("/metrics", headers={"Accept": accept}).status_code == 200
+
+
+def break_down(engine: Upstream, way: str) -> str:
+    """Make an upstream fail in one way; returns what the sidecar should say about it."""
+    if way == "hanging":
+        engine.gate.clear()
+        return "no answer within 0.3 s"
+    if way == "500":
+        engine.status = 500
+        return "HTTP 500"
+    if way == "half a body":
+        engine.body, engine.claimed = PAGE[:5000], 1000
+        return "no answer"
+    engine.body = {"garbage": b"\x00\xff\xfe", "html": b"<html>login</html>\n", "half a page": PAGE[:5000]}[way]
+    return {"garbage": "cut short", "html": "a web page", "half a page": "cut short"}[way]
+
+
+@pytest.mark.parametrize("way", ["hanging", "500", "half a body", "half a page", "garbage", "html"])
+def test_a_broken_engine_costs_only_its_own_part(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """However one engine fails, the others and the GPUs are served in time, and it is back when it is back."""
+    with Upstream(PAGE) as bad, Upstream(PAGE) as good, Upstream(DCGM) as dcgm:
+        said = break_down(bad, way)
+        with sidecar(bad.url, good.url, dcgm=dcgm.url) as (client, _):
+            started = time.monotonic()
+            response = client.get("/metrics", headers=SHORT)
+            assert time.monotonic() - started < 1.0
+            assert up(response) == [0, 1, 1]
+            assert catalog.GPU_ENERGY.name in values(response)
+            assert len(values(response)[catalog.RUNNING.name]) == 1
+            assert any(said in record.getMessage() for record in caplog.records)
+            bad.gate.set()
+            bad.status, bad.claimed, bad.body = 200, 0, PAGE
+            wait_for(lambda: up(client.get("/metrics", headers=SHORT)) == [1, 1, 1])
+
+
+def test_an_engine_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing listens: the page is served with source_up 0, and the reason is logged."""
+    with Upstream() as gone:
+        pass
+    with sidecar(gone.url) as (client, _):
+        assert up(client.get("/metrics")) == [0]
+    assert any("no answer" in record.getMessage() for record in caplog.records)
+
+
+def test_a_hundred_scrapers_are_one_upstream_read() -> None:
+    """While one reading is under way every scraper waits for it: the engine is asked once."""
+    with Upstream(PAGE) as engine, sidecar(engine.url) as (client, server), ThreadPoolExecutor(100) as pool:
+        engine.gate.clear()
+        answers = [pool.submit(client.get, "/metrics", timeout=20) for _ in range(100)]
+        wait_for(lambda: len(server.server_state.tasks) == 100, 15)
+        engine.gate.set()
+        assert [len(values(answer.result())[catalog.RUNNING.name]) for answer in answers] == [1] * 100
+        assert engine.reads == 1
+
+
+def test_the_engine_is_spared() -> None:
+    """Pages are asked for uncompressed: compressing them would cost the engine's own process."""
+    with Upstream(PAGE) as engine, sidecar(engine.url) as (client, _):
+        client.get("/metrics")
+        assert engine.headers["Accept-Encoding"] == "identity"
+
+
+def test_probes() -> None:
+    """/healthz says alive; /readyz waits for a first engine, gives the reason in one line, and stays ready after."""
+    with Upstream(PAGE) as engine, sidecar(engine.url) as (client, _):
+        engine.status = 503
+        assert client.get("/healthz").text == "ok\n"
+        not_yet = client.get("/readyz")
+        assert not_yet.status_code == 503
+        assert not_yet.text.startswith(f"no engine read yet: {engine.url}/metrics: HTTP 503")
+        assert not_yet.text.count("\n") == 1
+        engine.status = 200
+        assert client.get("/readyz").status_code == 200
+        engine.status = 503
+        assert client.get("/readyz").status_code == 200
+        assert "/metrics" in client.get("/").text
+
+
+def test_spans_are_counted_for_the_engines_model() -> None:
+    """A real export, before any scrape: the model is asked of the engine, and a re-sent batch counts once."""
+    with Upstream(PAGE) as engine, sidecar(engine.url) as (client, _):
+        for content, headers in (
+            (SPANS, {"Content-Type": otlp.PROTOBUF}),
+            (gzip.compress(SPANS), {"Content-Type": otlp.PROTOBUF, "Content-Encoding": "gzip"}),
+        ):
+            answer = client.post("/v1/traces", content=content, headers=headers)
+            assert (answer.status_code, answer.content) == (200, b"")
+            assert answer.headers["content-type"] == otlp.PROTOBUF
+        found = values(client.get("/metrics"))
+    labels = frozenset({("slo", "chat-ttft"), ("model_name", "tiny-llama")})
+    assert found[catalog.SLO_EVENTS.name] == {labels: 2}
+    assert found[catalog.SLO_GOOD_EVENTS.name] == {labels: 2}
+    assert found[catalog.SPAN_TTFT.name + "_count"] == {frozenset({("model_name", "tiny-llama")}): 2}
+
+
+def test_slo_series_start_at_zero_with_the_first_scrape() -> None:
+    """The model is known from the engine: its SLO counters are there before the first span."""
+    with Upstream(PAGE) as engine, sidecar(engine.url) as (client, _):
+        found = values(client.get("/metrics"))
+    assert list(found[catalog.SLO_EVENTS.name].values()) == [0]
+
+
+def test_refusals_over_http() -> None:
+    """The statuses of the OTLP specification, their bodies in the sender's encoding, and a count by reason."""
+    with Upstream(PAGE) as engine, sidecar(engine.url) as (client, _):
+
+        def post(content: bytes, content_type: str, encoding: str = "identity") -> httpx.Response:
+            headers = {"Content-Type": content_type, "Content-Encoding": encoding}
+            return client.post("/v1/traces", content=content, headers=headers)
+
+        assert post(b"{}", "application/json; charset=utf-8").json() == {}
+        malformed = post(b"{", otlp.JSON)
+        assert (malformed.status_code, malformed.json()["code"]) == (400, 3)
+        assert post(b"\xff", otlp.PROTOBUF).status_code == 400
+        assert post(SPANS, "text/plain").status_code == 415
+        bomb = gzip.compress(bytes(otlp.MAX_BODY + 1))
+        assert post(bomb, otlp.PROTOBUF, "gzip").status_code == 413
+        assert post(bytes(otlp.MAX_BODY + 1), otlp.PROTOBUF).status_code == 413
+        found = values(client.get("/metrics"))
+    rejected = {dict(labels)["reason"]: count for labels, count in found[catalog.SPANS_REJECTED.name].items()}
+    assert rejected == {"malformed": 2, "content_type": 1, "too_large": 2}
+
+
+def test_partial_success_names_the_reason() -> None:
+    """A batch with one unusable span is taken, and the sender is told not to send that one again."""
+    span = {"traceId": "0" * 31 + "1", "spanId": "0" * 15 + "1", "name": otlp.REQUEST_SPAN}
+    body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]})
+    with Upstream(PAGE) as engine, sidecar(engine.url) as (client, _):
+        answer = client.post("/v1/traces", content=body, headers={"Content-Type": otlp.JSON})
+    assert answer.status_code == 200
+    assert answer.json()["partialSuccess"]["rejectedSpans"] == "1"
+    assert "no_latency" in answer.json()["partialSuccess"]["errorMessage"]
