@@ -4,6 +4,7 @@ Every SLI answers the same questions: `good` and `total` as PromQL (events per s
 rules, and `count` over requests as spans or load-test records tell them; a `RequestSli` also judges one alone.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -237,10 +238,8 @@ class ThroughputSli:
             return Count(0, 0)
         origin = min(r.start for r in requests)
         seconds = int(max(r.start + (r.e2e or 0) for r in requests) - origin)
-        in_flight, tokens = [0] * (seconds + 1), [0.0] * (seconds + 1)
-        for request in requests:
-            _spread(request, origin, in_flight, tokens)
-        demanded = [s for s in range(seconds) if in_flight[s] >= self.demand]
+        tokens = _tokens_per_second(requests, origin, seconds)
+        demanded = [s for s, low in enumerate(_least_in_flight(requests, origin, seconds)) if low >= self.demand]
         return Count(sum(tokens[s] >= self.floor for s in demanded), len(demanded))
 
     def _demanded(self, scope: Scope) -> str:
@@ -292,19 +291,30 @@ def _slices(expr: str, window: str) -> str:
     return f"avg_over_time(({expr})[{window}:{SLICE}]) / {SLICE_SECONDS}"
 
 
-def _spread(request: Request, origin: float, in_flight: list[int], tokens: list[float]) -> None:
-    """Add a request to each whole second it fills and its tokens, evenly from first to last, to theirs."""
-    if request.e2e is None:
-        return
-    start, end = request.start - origin, request.start - origin + request.e2e
-    for second in range(int(-(-start // 1)), int(end)):
-        in_flight[second] += 1
-    if request.ttft is None or not request.output_tokens:
-        return
-    first = start + request.ttft
-    step = (end - first) / max(1, request.output_tokens - 1)
-    for i in range(request.output_tokens):
-        tokens[min(int(first + i * step), len(tokens) - 1)] += 1
+def _least_in_flight(requests: Sequence[Request], origin: float, seconds: int) -> list[int]:
+    """The fewest requests in flight at any instant of each second after `origin`."""
+    steps = [(r.start - origin, 1) for r in requests if r.e2e]
+    steps += [(r.start + r.e2e - origin, -1) for r in requests if r.e2e]
+    least, level, last = [len(requests)] * seconds, 0, 0.0
+    for time, step in [*sorted(steps), (float(seconds), 0)]:
+        if time > last:  # what starts just as another ends leaves no gap
+            for second in range(int(last), min(seconds, math.ceil(time))):
+                least[second] = min(least[second], level)
+        level, last = level + step, time
+    return least
+
+
+def _tokens_per_second(requests: Sequence[Request], origin: float, seconds: int) -> list[int]:
+    """The output tokens of each second after `origin`, each request's spread evenly from its first to its last."""
+    tokens = [0] * (seconds + 1)
+    for request in requests:
+        if request.e2e is None or request.ttft is None or not request.output_tokens:
+            continue
+        first = request.start - origin + request.ttft
+        step = (request.e2e - request.ttft) / max(1, request.output_tokens - 1)
+        for i in range(request.output_tokens):
+            tokens[min(int(first + i * step), seconds)] += 1
+    return tokens
 
 
 def exact_terms(slo_id: str) -> tuple[Terms, Terms]:

@@ -27,15 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", metavar="URL", help="a running engine; without it a simulated one is started")
     parser.add_argument("--spec", type=Path, default=SPEC, help="the SLOs to judge by (default: the chat spec)")
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="where everything is written")
-    parser.add_argument("--rate", type=float, default=12.0, help="requests per second")
+    parser.add_argument("--rate", type=float, default=20.0, help="requests per second")
     parser.add_argument("--duration", type=float, default=30.0, help="seconds of load")
-    parser.add_argument("--prompt-tokens", type=int, default=256)
-    parser.add_argument("--output-tokens", type=int, default=96)
+    parser.add_argument("--prompt-tokens", type=int, default=512)
+    parser.add_argument("--output-tokens", type=int, default=100)
     parser.add_argument("--listen", metavar="HOST:PORT", help="where the sidecar listens, and takes the engine's spans")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo; 0 when every SLO held, 1 when one did not, 2 when it could not run, 3 when it cannot tell."""
+    """Run the demo; 0 when it ran, whatever the SLOs say of it, and 2 when it could not."""
     try:
         rows, verdict = _Demo(args, load(args.spec)).play()
     except (DemoError, SpecError, httpx.HTTPError) as error:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     _call("slo-load", "report", str(args.out / "records.jsonl"), "--html", str(args.out / "report.html"))
     print(table.render(rows), _notes(args.out, verdict, args.engine), sep="\n\n")
-    return {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 3}[verdict.outcome]
+    return 0
 
 
 def _notes(out: Path, verdict: Verdict, engine: str | None) -> str:

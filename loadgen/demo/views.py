@@ -36,17 +36,17 @@ class Sampler(threading.Thread):
 
     def __init__(self, fetch: Callable[[], Reading]) -> None:
         super().__init__(daemon=True)
-        self._fetch, self._stop = fetch, threading.Event()
+        self._fetch, self._ended = fetch, threading.Event()
         self.samples: list[tuple[float, Reading]] = []
 
     def run(self) -> None:
         """Sample until `stop`."""
-        while not self._stop.wait(1.0):
+        while not self._ended.wait(1.0):
             self.samples.append((time.monotonic(), self._fetch()))
 
     def stop(self) -> None:
         """End sampling and wait for the last sample."""
-        self._stop.set()
+        self._ended.set()
         self.join()
 
 

@@ -81,14 +81,19 @@ def _monitoring(cleanup: ExitStack, home: Path, sidecar: str) -> tuple[str | Non
     rules, port, alert_port = _rules(home), free_port(), free_port()
     (home / "prometheus.yml").write_text(PROMETHEUS.format(rules=rules, sidecar=sidecar, alertmanager=alert_port))
     (home / "alertmanager.yml").write_text(ALERTMANAGER)
-    process(cleanup, "prometheus", f"--config.file={home / 'prometheus.yml'}", f"--storage.tsdb.path={home / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn")  # fmt: skip
-    process(cleanup, "prometheus-alertmanager", f"--config.file={home / 'alertmanager.yml'}", "--cluster.listen-address=",
-            f"--storage.path={home / 'am'}", f"--web.listen-address=127.0.0.1:{alert_port}", "--log.level=warn")  # fmt: skip
+    prometheus = {"config.file": home / "prometheus.yml", "storage.tsdb.path": home / "data"}
+    alertmanager = {"config.file": home / "alertmanager.yml", "storage.path": home / "am", "cluster.listen-address": ""}
+    process(cleanup, "prometheus", *_flags(port, prometheus))
+    process(cleanup, "prometheus-alertmanager", *_flags(alert_port, alertmanager))
     urls = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{alert_port}"
     for url in urls:
         eventually(f"{url} getting ready", lambda url=url: answers(f"{url}/-/ready"))  # type: ignore[misc]
     return urls
+
+
+def _flags(port: int, flags: dict[str, object]) -> list[str]:
+    common = {"web.listen-address": f"127.0.0.1:{port}", "log.level": "warn"}
+    return [f"--{name}={value}" for name, value in (flags | common).items()]
 
 
 def _rules(home: Path) -> Path:

@@ -96,6 +96,19 @@ def test_throughput_counts_only_seconds_under_demand() -> None:
     assert sli.count([]) == Count(0, 0)
 
 
+def test_short_requests_in_turn_are_steady_demand() -> None:
+    """Four slots that are refilled the moment they get free hold a demand of four, though no request lasts a second."""
+    requests = [Request(start=i * 0.25, ttft=0.0, e2e=0.25, output_tokens=5) for i in range(40) for _ in range(4)]
+    assert ThroughputSli(floor=60, demand=4).count(requests) == Count(10, 10)
+    assert ThroughputSli(floor=60, demand=5).count(requests) == Count(0, 0)
+
+
+def test_a_gap_in_demand_is_not_counted() -> None:
+    """A second in which the service was idle for a moment does not count."""
+    requests = [Request(start=s, ttft=0.0, e2e=0.9 if s == 4 else 1.0, output_tokens=10) for s in range(10)]
+    assert ThroughputSli(floor=1, demand=1).count(requests) == Count(9, 9)
+
+
 @given(st.integers(1, 40), st.integers(1, 300))
 def test_no_token_is_lost_when_spread_over_seconds(n: int, tokens: int) -> None:
     """A floor at the mean of all tokens but the last of each, which end with the run, is met in some second."""
