@@ -129,7 +129,7 @@ def _phases() -> Iterator[Panel]:
     )
     yield timeseries(
         "Phases, p95",
-        "95th percentile of the time in queue, prefill and decode. Below 0.3 s, their first bucket, only the mean tells.",
+        "95th percentile of each phase. Below 0.3 s, where the first bucket ends, only the mean tells.",
         "s",
         *(Target(quantile(0.95, metric, _MODEL), f"{phase} {_LEGEND}") for phase, metric in phases),
         width=12,
