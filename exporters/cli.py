@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if twice := {url for url in options.engine if options.engine.count(url) > 1}:
         parser.error(f"--engine {fetch.without_password(twice.pop())} is given twice")
+    if options.json and not options.check:
+        parser.error("--json goes with --check")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for chatty in ("httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -76,28 +76,39 @@ class Source(Generic[T]):
             return self.failed(f"{type(error).__name__}: {error}")
 
     def _status(self, error: str = "") -> SourceStatus:
-        return SourceStatus(
-            source=self.name, endpoint=self.endpoint, up=not error, seconds=self.age, error=error
-        )  # fmt: skip
+        return SourceStatus(source=self.name, endpoint=self.endpoint, up=not error, seconds=self.age, error=error)
 
 
 class Collector:
-    """Reads engines and GPUs for every scrape, and remembers which models it has seen."""
+    """Reads engines and GPUs for every scrape, and remembers what each engine served when it was last read."""
 
     def __init__(self, engines: Sequence[Source[EngineScrape]], gpus: Sequence[Source[GpuScrape]] = ()) -> None:
         self._engines = engines
         self._gpus = gpus
         self._logged: dict[tuple[str, str], tuple[str | None, float]] = {}
-        self.models: tuple[str, ...] = ()
-        self.ready = False
+        self._models: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that the engines serve."""
+        return tuple(sorted({model for models in self._models.values() for model in models}))
+
+    @property
+    def only_model(self) -> str | None:
+        """The model, when there is just one; None while an engine has not been read yet."""
+        complete = len(self._models) == len(self._engines)
+        return self.models[0] if complete and len(self.models) == 1 else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether any engine has been read."""
+        return bool(self._models)
 
     async def collect(self, deadline: float = DEADLINE) -> Snapshot:
         """Read everything; what has not answered within `deadline` seconds counts as down."""
         engines, gpus = await asyncio.gather(read(self._engines, deadline), read(self._gpus, deadline))
         scrapes = tuple(outcome.value for outcome in engines if outcome.value is not None)
-        if scrapes:
-            self.ready = True
-            self.models = tuple(sorted({model for scrape in scrapes for model in scrape.models}))
+        self._models |= {outcome.status.endpoint: outcome.value.models for outcome in engines if outcome.value}
         statuses = (*(outcome.status for outcome in engines), *_gpu_statuses(gpus))
         for status in statuses:
             self._log(status)
@@ -111,7 +122,7 @@ class Collector:
             return
         self._logged[key] = (status.error, now)
         if status.up:
-            log.info("%s %s: read", *key)
+            log.info("%s %s: answers", *key)
         else:
             log.warning("%s %s: %s", *key, status.error)
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from math import isnan
 from typing import NamedTuple
 
 from exporters import text
@@ -61,11 +62,12 @@ def parse(body: bytes, pod: Pod | None = None) -> GpuScrape:
 def _rows(body: bytes) -> Iterator[_Row]:
     for sample in text.samples(body):
         field = _FIELDS.get(sample.name)
-        if field is None or text.is_nan(sample.value) or _is_blank(float(sample.value)):
+        if field is None:
             continue
-        labels = {name.decode(): text.plain(value) for name, value in sample.labels.items()}
-        if _uuid(labels):
-            yield _Row(field, labels, float(sample.value) * field.scale)
+        value = text.number(sample.value)
+        labels = {name.decode(): text.plain(raw) for name, raw in sample.labels.items()}
+        if _uuid(labels) and not _is_blank(value):
+            yield _Row(field, labels, value * field.scale)
 
 
 def _of_pod(rows: list[_Row], pod: Pod | None) -> list[_Row]:
@@ -108,4 +110,4 @@ def _first(labels: Mapping[str, str], *names: str) -> str:
 
 
 def _is_blank(value: float) -> bool:
-    return value >= _BLANK64 or value in _BLANK32 or value in _BLANK_FLOAT
+    return isnan(value) or value >= _BLANK64 or value in _BLANK32 or value in _BLANK_FLOAT

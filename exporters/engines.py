@@ -6,7 +6,7 @@ series seen before costs one look-up and keeps the text of its value.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from math import isfinite
+from math import isfinite, isnan
 from typing import NamedTuple
 
 from prometheus_client.utils import floatToGoString
@@ -106,7 +106,8 @@ class EngineParser:
         name = line.partition(b"{")[0].partition(b" ")[0]
         origin = _VLLM.get(name)
         if origin is None:
-            self._known[line.rpartition(b" ")[0]] = (_IGNORED, b"")
+            if head := line.rpartition(b" ")[0]:
+                self._known[head] = (_IGNORED, b"")
             return _IGNORED, b"", b""
         sample = text.sample(line)
         if sample.head not in self._known:  # it is known when a timestamp or an exemplar stands behind the value
@@ -122,7 +123,7 @@ class EngineParser:
                 return _IGNORED, b""
             labels = {name: labels[name] for name in (b"engine", b"model_name") if name in labels}
         if b"le" in labels:
-            labels[b"le"] = floatToGoString(float(labels[b"le"])).encode()  # type: ignore[no-untyped-call]
+            labels[b"le"] = floatToGoString(text.number(labels[b"le"])).encode()  # type: ignore[no-untyped-call]
         if model is None and len(self._models) == 1:
             labels[b"model_name"] = text.escaped(self._models[0])
         group = _Group(origin.metric, origin.upstream, origin.rank, model, pid, capacity)
@@ -143,10 +144,8 @@ class EngineParser:
                 upstream[group.metric] = group.upstream
                 _gather(series[group.metric], group, lines)
         families = {
-            metric: Family(upstream[metric], block)
-            for metric, lines in series.items()
-            if (block := _block(lines))
-        }  # fmt: skip
+            metric: Family(upstream[metric], block) for metric, lines in series.items() if (block := _block(lines))
+        }
         return EngineScrape(tuple(models), families)
 
 
@@ -163,7 +162,7 @@ def _gather(family: dict[bytes, bytes], group: _Group, lines: dict[bytes, bytes]
 def _block(lines: Mapping[bytes, bytes]) -> bytes:
     """The lines as text. A NaN says that there is no value: its line goes. ValueError names a value that is none."""
     if not _plain_numbers(lines.values()):
-        lines = {ours: value for ours, value in lines.items() if not text.is_nan(value)}
+        lines = {ours: value for ours, value in lines.items() if not isnan(text.number(value))}
     return b"".join([b"%s%s\n" % line for line in lines.items()])
 
 

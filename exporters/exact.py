@@ -50,12 +50,11 @@ class SpanMetrics:
         for model in models:
             self._of_model(model)
 
-    def take(self, batch: SpanBatch, models: Sequence[str]) -> None:
-        """Count a batch. A span without a model name belongs to the only one of `models`, else to the empty name."""
+    def take(self, batch: SpanBatch, unnamed: str) -> None:
+        """Count a batch; a span that names no model counts for the model `unnamed`."""
         self._received.inc(batch.received)
         for reason, count in batch.rejected.items():
             self.reject(reason, count)
-        unnamed = models[0] if len(models) == 1 else ""
         for span in batch.spans:
             self._add(span, span.model_name or unnamed)
 
@@ -64,9 +63,10 @@ class SpanMetrics:
         self._rejected.labels(reason).inc(count)
 
     def _add(self, span: SpanFacts, model: str) -> None:
-        model, judged = self._of_model(model)
+        if model not in self._judged and len(self._judged) >= MAX_MODELS:
+            model = OTHER_MODELS
         request = span.to_request()
-        for sli, events, good in judged:
+        for sli, events, good in self._of_model(model):
             verdict = sli.judge(request)
             if verdict is not None:
                 events.inc()
@@ -77,15 +77,13 @@ class SpanMetrics:
         for field, counter in self._tokens.items():
             counter.labels(model).inc(getattr(span, field) or 0)
 
-    def _of_model(self, model: str) -> tuple[str, tuple[_Judged, ...]]:
-        if model not in self._judged and len(self._judged) >= MAX_MODELS:
-            model = OTHER_MODELS
+    def _of_model(self, model: str) -> tuple[_Judged, ...]:
         if model not in self._judged:
             self._judged[model] = tuple(
                 _Judged(sli, self._events.labels(slo, model), self._good.labels(slo, model))
                 for slo, sli in self._slis.items()
             )
-        return model, self._judged[model]
+        return self._judged[model]
 
 
 def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:

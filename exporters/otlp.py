@@ -24,10 +24,12 @@ from exporters.model import SpanBatch, SpanFacts
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
-# Bytes of a body, before and after decompression. vLLM sends at most 512 spans at a time, some 350 kB; the 64 MiB
-# of the specification would not fit the memory of a sidecar.
-MAX_BODY = 16 * 1024 * 1024
-
+# Bytes of a body after decompression: some 7000 spans, and vLLM sends at most 512 at a time. The 64 MiB of the
+# specification, full of empty messages, would take gigabytes. JSON takes ten times the work of protobuf.
+MAX_BODY = 4 * 1024 * 1024
+MAX_JSON = 1024 * 1024
+# Spans and the groups they come in: two bytes make an empty one.
+MAX_SPANS = 50_000
 # Characters of a model name that are kept.
 MAX_NAME = 200
 
@@ -86,15 +88,15 @@ def inflate(body: bytes, encoding: str) -> bytes:
     except zlib.error as error:
         raise RefusedError(400, "malformed", f"the body is not gzip: {error}") from None
     if len(plain) > MAX_BODY:
-        raise too_large()
+        raise too_large(MAX_BODY)
     if not stream.eof or stream.unused_data:
         raise RefusedError(400, "malformed", "the gzip body is cut short or has something behind its end")
     return plain
 
 
-def too_large() -> RefusedError:
-    """The refusal of a body over the limit."""
-    return RefusedError(413, "too_large", f"more than {MAX_BODY >> 20} MiB; send smaller batches")
+def too_large(limit: int) -> RefusedError:
+    """The refusal of a body of more than `limit` bytes."""
+    return RefusedError(413, "too_large", f"more than {limit >> 20} MiB; send smaller batches")
 
 
 def decode(body: bytes, content_type: str) -> ExportTraceServiceRequest:
@@ -106,6 +108,8 @@ def decode(body: bytes, content_type: str) -> ExportTraceServiceRequest:
             raise RefusedError(400, "malformed", f"no ExportTraceServiceRequest: {error}") from None
     if content_type != JSON:
         raise RefusedError(415, "content_type", f"Content-Type {content_type!r}: send {PROTOBUF} or {JSON}")
+    if len(body) > MAX_JSON:
+        raise too_large(MAX_JSON)
     try:
         export = json.loads(body)
         for span in _json_spans(export):
@@ -119,7 +123,8 @@ def decode(body: bytes, content_type: str) -> ExportTraceServiceRequest:
 
 
 def read(export: ExportTraceServiceRequest, seen: SeenSpans) -> SpanBatch:
-    """The facts of an export's request spans; those already seen are left out."""
+    """The facts of an export's request spans; those already seen are left out. Raises RefusedError for too many."""
+    _check_count(export)
     received, spans, rejected = 0, [], Counter[str]()
     for of_resource in export.resource_spans:
         model = _text(_attributes(of_resource.resource.attributes), _RESOURCE_MODEL)
@@ -135,6 +140,16 @@ def read(export: ExportTraceServiceRequest, seen: SeenSpans) -> SpanBatch:
             if seen.is_new(span.trace_id + span.span_id):
                 spans.append(facts)
     return SpanBatch(received, tuple(spans), rejected)
+
+
+def _check_count(export: ExportTraceServiceRequest) -> None:
+    count = len(export.resource_spans)
+    if count <= MAX_SPANS:
+        count += sum(len(of_resource.scope_spans) for of_resource in export.resource_spans)
+    if count <= MAX_SPANS:
+        count += sum(len(scope.spans) for of_resource in export.resource_spans for scope in of_resource.scope_spans)
+    if count > MAX_SPANS:
+        raise RefusedError(413, "too_large", f"more than {MAX_SPANS} spans and groups; send smaller batches")
 
 
 def answer_type(content_type: str) -> str:
@@ -165,7 +180,7 @@ def _facts(span: Span, resource_model: str | None) -> SpanFacts:
     if len(span.trace_id) != 16 or len(span.span_id) != 8:
         raise _UnusableError("bad_id")
     attributes = _attributes(span.attributes)
-    ttft, e2e, queue, prefill, decode = (_seconds(attributes, key) for key in _DURATIONS)
+    ttft, e2e, queue, prefill, decode = (_number(attributes, key) for key in _DURATIONS)
     if ttft is None and e2e is None:
         raise _UnusableError("no_latency")
     output_tokens = _count(attributes, _OUTPUT_TOKENS)
@@ -189,7 +204,7 @@ def _attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
     return {pair.key: getattr(pair.value, kind) for pair in pairs if (kind := pair.value.WhichOneof("value"))}
 
 
-def _seconds(attributes: Mapping[str, Any], key: str) -> float | None:
+def _number(attributes: Mapping[str, Any], key: str) -> float | None:
     value = attributes.get(key)
     if value is None:
         return None
@@ -199,7 +214,7 @@ def _seconds(attributes: Mapping[str, Any], key: str) -> float | None:
 
 
 def _count(attributes: Mapping[str, Any], keys: Iterable[str]) -> int | None:
-    values = (_seconds(attributes, key) for key in keys)
+    values = (_number(attributes, key) for key in keys)
     return next((int(value) for value in values if value is not None), None)
 
 
@@ -215,8 +230,6 @@ def _json_spans(export: Any) -> Iterator[dict[str, Any]]:
 
 
 def _encoded(message: Message, content_type: str) -> bytes:
-    return (
-        message.SerializeToString()
-        if answer_type(content_type) == PROTOBUF
-        else MessageToJson(message, indent=None).encode()
-    )
+    if answer_type(content_type) == PROTOBUF:
+        return message.SerializeToString()
+    return MessageToJson(message, indent=None).encode()

@@ -16,6 +16,7 @@ from slo.catalog import Kind, Metric
 
 _OPENMETRICS = "application/openmetrics-text"
 _EOF = b"# EOF\n"
+_VERSION = version("llm-slo")
 _GPU_VALUES = tuple(metric for metric in catalog.families() if metric.labels == catalog.GPU_LABELS)
 
 # A row: the label values in the catalogue's order, and the value.
@@ -62,7 +63,7 @@ class _Own:
 
 
 def _tables(snapshot: Snapshot) -> Iterator[tuple[Metric, list[_Row]]]:
-    yield catalog.BUILD_INFO, [((version("llm-slo"),), 1)]
+    yield catalog.BUILD_INFO, [((_VERSION,), 1)]
     yield catalog.SOURCE_UP, [((s.source, s.endpoint), s.up) for s in snapshot.statuses]
     yield catalog.SOURCE_SECONDS, [((s.source, s.endpoint), s.seconds) for s in snapshot.statuses]
     gpus = snapshot.gpus

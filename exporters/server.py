@@ -77,9 +77,9 @@ def create_app(
         except otlp.RefusedError as refused:
             spans.reject(refused.reason)
             return Response(otlp.refusal(refused, content_type), refused.status, media_type=answer_type)
-        if not collector.models and any(span.model_name is None for span in batch.spans):
+        if not collector.ready and any(not span.model_name for span in batch.spans):
             await collector.collect(_PROBE_DEADLINE)  # an engine that sends spans is up, and tells its model
-        spans.take(batch, collector.models)
+        spans.take(batch, collector.only_model or "")
         return Response(otlp.answer(batch, content_type), media_type=answer_type)
 
     return app
@@ -98,5 +98,5 @@ async def _body(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > otlp.MAX_BODY:
-            raise otlp.too_large()
+            raise otlp.too_large(otlp.MAX_BODY)
     return bytes(body)

@@ -44,11 +44,11 @@ def samples(body: bytes) -> Iterator[Sample]:
             yield sample(line)
 
 
-def is_nan(value: bytes) -> bool:
-    """Whether the text of a value is NaN. Raises ValueError when it is no number."""
+def number(value: bytes) -> float:
+    """The number that a value or a bucket edge stands for. Raises ValueError when it is none."""
     if not _NUMBER.fullmatch(value):
         raise ValueError(f"{_shown(value)} stands where a number belongs")
-    return value.lower() == b"nan"
+    return float(value)
 
 
 def plain(value: bytes) -> str:

@@ -30,13 +30,14 @@ def start(app: FastAPI, target: str, own_port: int) -> Callable[[], None]:
 
     When the target may be this very process, spans about taking in spans would never end: those are left out.
     """
+    # Only who traces pays for these imports in memory and start-up time.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    resource = Resource({SERVICE_NAME: "slo-exporter"}).merge(Resource.create())
+    resource = Resource.create({SERVICE_NAME: "slo-exporter"}).merge(OTELResourceDetector().detect())
     # The bounded wait below takes the place of the exit hook, which waits for a collector that is gone.
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

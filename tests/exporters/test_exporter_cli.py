@@ -88,6 +88,7 @@ def test_own_requests_are_traced_but_not_scrapes() -> None:
             wait_for(lambda: len(spans(traces)) >= 2)
             assert ended(process, 3.0) == 0
         assert sorted(spans(traces)) == ["GET /", "POST /v1/traces"]
+        assert b"slo-exporter" in traces.posted[0]
 
 
 def spans(traces: Upstream) -> list[str]:
@@ -123,6 +124,7 @@ def test_traces_of_the_sidecar_to_itself_do_not_feed_themselves() -> None:
         (("--engine", "http://h:0"), "is no URL"),
         (("--engine", "http://a b"), "is no URL"),
         (("--engine", "http://h", "--engine", "http://h/metrics"), "http://h/metrics is given twice"),
+        (("--engine", "http://h", "--json"), "--json goes with --check"),
         (("--engine", "http://h", "--listen", "9402"), "'9402' is no address"),
         (("--engine", "http://h", "--listen", "h:99999"), "is no address"),
         (("--engine", "http://h", "--gpu", "amd"), "invalid choice: 'amd'"),

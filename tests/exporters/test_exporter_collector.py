@@ -151,6 +151,27 @@ def test_models_are_remembered_and_readiness_stays() -> None:
     asyncio.run(scenario())
 
 
+def test_only_model_is_known_when_all_engines_are() -> None:
+    """With two engines a span without a name is nobody's until both were read and serve the same; then it stays so."""
+
+    async def scenario() -> None:
+        first, second = Scripted("first", SCRAPE), Scripted("second", SourceError("starting"))
+        collector = Collector([first.source, second.source])  # type: ignore[list-item]
+        await collector.collect()
+        assert collector.only_model is None
+        second.value = SCRAPE
+        await collector.collect()
+        second.value = SourceError("restarting")
+        await collector.collect()
+        assert collector.only_model == "m"
+        second.value = EngineScrape(("other",), {})
+        await collector.collect()
+        assert collector.only_model is None
+        assert collector.models == ("m", "other")
+
+    asyncio.run(scenario())
+
+
 def test_log_says_what_changed_once(caplog: pytest.LogCaptureFixture) -> None:
     """A source that stays down is one line, its return another: not a line per scrape."""
 
@@ -167,5 +188,5 @@ def test_log_says_what_changed_once(caplog: pytest.LogCaptureFixture) -> None:
         asyncio.run(scenario())
     assert [record.getMessage() for record in caplog.records] == [
         "engine http://engine: connection refused",
-        "engine http://engine: read",
+        "engine http://engine: answers",
     ]

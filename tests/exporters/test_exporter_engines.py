@@ -161,6 +161,15 @@ def test_what_is_no_engine_page_is_refused(page: bytes, said: str) -> None:
         parse(page)
 
 
+def test_what_is_broken_stays_broken() -> None:
+    """A line without a value is refused in a later scrape as in the first, behind blank lines too."""
+    parser = EngineParser()
+    parser.parse(RUNNING + b"\n\n")
+    for _ in range(2):
+        with pytest.raises(SourceError, match="no sample line"):
+            parser.parse(RUNNING + b'\n\nvllm:request_success_total{model_name="m"}\n')
+
+
 def test_broken_page_does_not_spoil_the_next() -> None:
     """After an error the parser reads on as if nothing had been."""
     parser = EngineParser()

@@ -241,6 +241,22 @@ def test_bad_encodings_are_refused(body: bytes, encoding: str, status: int) -> N
     assert refused.value.status == status
 
 
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"\x0a\x00" * (otlp.MAX_SPANS + 1), otlp.PROTOBUF),
+        (b'{"resourceSpans":[{"scopeSpans":[' + b"{}," * otlp.MAX_SPANS + b"{}]}]}", otlp.JSON),
+        (b'{"resourceSpans":[' + b" " * otlp.MAX_JSON + b"]}", otlp.JSON),
+    ],
+    ids=["groups", "scopes", "bytes"],
+)
+def test_a_flood_of_nothing_is_refused(body: bytes, content_type: str) -> None:
+    """Few bytes can be many empty messages: what would keep the process busy for long is 413."""
+    with pytest.raises(otlp.RefusedError) as refused:
+        read(body, content_type)
+    assert refused.value.status == 413
+
+
 @given(st.binary(max_size=300), st.integers(0, len(CAPTURE)), st.sampled_from([otlp.PROTOBUF, otlp.JSON]))
 def test_any_body_is_read_or_refused(noise: bytes, cut: int, content_type: str) -> None:
     """Whatever comes over the network ends in a batch or a refusal, never in another error."""

@@ -1,0 +1,152 @@
+"""What a scrape costs: the sidecar's way through an engine's page against prometheus_client's own parser and writer.
+
+    python tests/benchmarks/bench_scrape.py [--json]
+
+Both sides run in this process, in turns, on the same pages, and CPU time is counted: the ratio holds on any machine.
+Then the whole sidecar runs as a process of its own and is scraped over HTTP, for its CPU per scrape and its memory.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+from prometheus_client import generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from exporters.engines import EngineParser
+from exporters.page import engine_text
+
+CAPTURES = Path(__file__).parents[1] / "captures"
+ROUNDS = 5
+SCRAPES = 200
+
+
+class Families:
+    """Parsed families as a collector, for generate_latest."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def collect(self) -> Iterator[Metric]:
+        return text_string_to_metric_families(self._text)
+
+
+def pages() -> dict[str, bytes]:
+    """The captures, and the page of eight data-parallel ranks made of the one of two."""
+    found = {path.stem.removeprefix("vllm-0.32.0-"): path.read_bytes() for path in sorted(CAPTURES.glob("*.metrics"))}
+    return found | {"dp8": ranks(found["dp2"], 8)}
+
+
+def ranks(page: bytes, count: int) -> bytes:
+    """A page of engines 0 and 1 with the lines of engine 1 repeated for the others."""
+    lines: list[bytes] = []
+    for line in page.split(b"\n"):
+        is_last = b'engine="1"' in line
+        lines += [line.replace(b'engine="1"', b'engine="%d"' % i) for i in range(1, count)] if is_last else [line]
+    return b"\n".join(lines)
+
+
+def cpu(call: Callable[[], object], times: int) -> float:
+    """CPU milliseconds of one call."""
+    before = time.process_time()
+    for _ in range(times):
+        call()
+    return (time.process_time() - before) / times * 1e3
+
+
+def compare(page: bytes) -> dict[str, float]:
+    """Both ways, the best of some rounds in turns, with the sidecar's first scrape of a page apart."""
+    parser = EngineParser()
+    first = cpu(lambda: engine_text([parser.parse(page)]), 1)
+    ours, theirs = [], []
+    for _ in range(ROUNDS):
+        ours.append(cpu(lambda: engine_text([parser.parse(page)]), 20))
+        theirs.append(cpu(lambda: generate_latest(Families(page.decode())), 2))
+    return {
+        "lines": page.count(b"\n"),
+        "first_ms": first,
+        "ours_ms": min(ours),
+        "prometheus_client_ms": min(theirs),
+        "ratio": min(theirs) / min(ours),
+    }
+
+
+def whole(page: bytes) -> dict[str, float]:
+    """The command beside an upstream that serves `page`: CPU per scrape, HTTP and gzip included, and memory."""
+    upstream = serve(page)
+    command = [sys.executable, "-c", "import sys; from exporters.cli import main; sys.exit(main())"]
+    args = ["--engine", f"http://127.0.0.1:{upstream.server_port}", "--gpu", "none", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen([*command, *args], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        lines = (re.search(r"serving (http://\S+)", line) for line in process.stderr)
+        url = next(found[1] for found in lines if found)
+        with httpx.Client(trust_env=False) as client:
+            for _ in range(20):
+                client.get(url).raise_for_status()
+            before = seconds_of(process.pid)
+            for _ in range(SCRAPES):
+                client.get(url).raise_for_status()
+            spent = seconds_of(process.pid) - before
+        memory = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
+        process.terminate()
+    upstream.shutdown()
+    assert memory
+    return {"cpu_ms": spent / SCRAPES * 1e3, "rss_mib": int(memory[1]) / 1024}
+
+
+def seconds_of(pid: int) -> float:
+    """CPU seconds that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def serve(page: bytes) -> ThreadingHTTPServer:
+    """A server that answers everything with `page`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    options.add_argument("--json", action="store_true", help="print one JSON object")
+    as_json = options.parse_args().json
+    results = {name: compare(page) for name, page in pages().items()}
+    process = whole(pages()["dp8"])
+    if as_json:
+        print(json.dumps({"parser": results, "process_dp8": process}))
+        return
+    print(f"{'page':20}{'lines':>7}{'first ms':>10}{'ours ms':>9}{'prometheus_client ms':>22}{'ratio':>8}")
+    for name, r in results.items():
+        print(
+            f"{name:20}{r['lines']:7}{r['first_ms']:10.2f}{r['ours_ms']:9.2f}{r['prometheus_client_ms']:22.2f}"
+            f"{r['ratio']:8.1f}"
+        )
+    print(f"sidecar process, dp8: {process['cpu_ms']:.2f} ms CPU per scrape, {process['rss_mib']:.0f} MiB resident")
+
+
+if __name__ == "__main__":
+    main()
