@@ -48,7 +48,6 @@ async def run(header: Header, wire: Wire, write: Write, progress: Progress | Non
     driver = _Driver(header, wire, write, progress)
     try:
         await driver.prepare()
-        write(replace(header, started_unix_ns=time.time_ns()))
         footer = await driver.drive()
     finally:
         await driver.client.close()
@@ -90,7 +89,7 @@ class _Driver:
 
     def __init__(self, header: Header, wire: Wire, write: Write, progress: Progress | None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._load, self._write, self._progress = header.load, write, progress
+        self._header, self._load, self._write, self._progress = header, header.load, write, progress
         self.client = Client(wire.address, header.timeout, self._on_done)
         self._exchanges = _exchanges(header, wire)
         self._offsets = header.load.offsets(header.workload.seed) if header.load.rate else iter(())
@@ -110,12 +109,13 @@ class _Driver:
         self._prepared.extend(islice(self._exchanges, self._prepare_ahead))
 
     async def drive(self) -> Footer:
-        """Send everything, wait for every answer and tell how the client did."""
+        """Write the header, send everything, wait for every answer and tell how the client did."""
+        cpu, self._origin, started = time.process_time(), perf_counter_ns(), time.time_ns()
+        self._write(replace(self._header, started_unix_ns=started))
         loop_lags: list[float] = []
         helpers = [self._loop.create_task(_watch(loop_lags))]
         if self._progress:
             helpers.append(self._loop.create_task(self._progress.draw_forever()))
-        cpu, self._origin = time.process_time(), perf_counter_ns()
         with self._signals():
             self._begin()
             try:
