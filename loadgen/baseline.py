@@ -119,14 +119,9 @@ def _problems(baseline: Baseline, header: Header) -> list[str]:
         ("endpoint", was.endpoint, now.endpoint),
         ("prompt tokens", was.prompt_tokens, now.prompt_tokens),
         ("output tokens", was.output_tokens, now.output_tokens),
-        ("load", _shape(baseline.load), _shape(header.load)),
+        ("load", plain(baseline.load), plain(header.load)),  # its length too: the idle tail is part of the throughput
     ]
     return [f"other {name}: {_text(was)} then, {_text(now)} now" for name, was, now in pairs if was != now]
-
-
-def _shape(load: Load) -> dict[str, Any]:
-    """The load without how long it lasted: a longer run of the same load compares."""
-    return {name: value for name, value in plain(load).items() if name not in ("requests", "duration")}
 
 
 def _text(value: Any) -> str:

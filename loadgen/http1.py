@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |$)")
 _MAX_LINE = 65_536
@@ -20,7 +21,7 @@ def request_bytes(method: str, path: str, headers: Mapping[str, str], body: byte
 class Response:
     """One reply, fed read by read. `pieces` are the body's bytes, each with the stamp of the read it came in."""
 
-    __slots__ = ("_chunked", "_last_chunk", "_left", "_pending", "headers", "keep_alive", "pieces", "status")
+    __slots__ = ("_chunked", "_expects", "_left", "_pending", "headers", "keep_alive", "pieces", "status")
 
     def __init__(self) -> None:
         self.status: int | None = None
@@ -30,7 +31,7 @@ class Response:
         self._pending = b""  # bytes of a head or of a chunk-size line that is not complete yet
         self._left: int | None = 0  # body bytes still to come (of this chunk, when chunked); None: until the end
         self._chunked = False
-        self._last_chunk = False
+        self._expects: Literal["size", "end of data", "trailer"] = "size"  # the next line of a chunked body
 
     def feed(self, stamp: int, data: bytes) -> bool:
         """Take what one read returned; True when the reply is complete. Raises HttpError."""
@@ -69,10 +70,14 @@ class Response:
                 self._pending = _short(data[at:])
                 return False
             line, at = data[at:end], end + 2
-            if line and not self._last_chunk:
+            if self._expects == "size":
                 self._left = _chunk_size(line)
-                self._last_chunk = self._left == 0
-            elif not line and self._last_chunk:  # any other empty line is the end of a chunk's data
+                self._expects = "end of data" if self._left else "trailer"
+            elif self._expects == "end of data":
+                if line:
+                    raise HttpError(f"a chunk longer than its size: {line[:60]!r}")
+                self._expects = "size"
+            elif not line:
                 self.keep_alive = self.keep_alive and at == len(data)
                 return True
 

@@ -7,6 +7,7 @@ All stamps are nanoseconds on one monotonic clock that reads 0 at the start of t
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,7 +83,7 @@ class RequestRecord:
     @property
     def itl(self) -> list[float]:
         """Seconds between each two chunks of tokens, in order."""
-        return [(after - before) / NS for before, after in zip(self.token_ns, self.token_ns[1:], strict=False)]
+        return [(after - before) / NS for before, after in pairwise(self.token_ns)]
 
     @property
     def e2e(self) -> float | None:
