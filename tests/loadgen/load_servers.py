@@ -1,0 +1,185 @@
+"""Small real servers that answer with scripted bytes, and ways to run the load generator against them."""
+
+import asyncio
+import contextlib
+import json
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+from loadgen.arrivals import Load
+from loadgen.client import Address
+from loadgen.record import Client, Fingerprint, Footer, Header, Line, RequestRecord
+from loadgen.runner import Wire, run
+from loadgen.workload import Workload
+
+
+@dataclass(frozen=True)
+class Got:
+    """A request as the server read it."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+Handler = Callable[[Got, asyncio.StreamWriter], Awaitable[None]]
+
+
+def chunk(data: bytes | str) -> bytes:
+    """One chunk of a chunked body."""
+    data = data.encode() if isinstance(data, str) else data
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def event(payload: object) -> bytes:
+    """One server-sent event."""
+    return f"data: {payload if isinstance(payload, str) else json.dumps(payload)}\n\n".encode()
+
+
+def delta(finish: str | None = None, **fields: object) -> bytes:
+    """A chat chunk with this delta."""
+    return event({"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]})
+
+
+def usage(prompt: int, completion: int) -> bytes:
+    """The chunk with the usage that ends a stream."""
+    return event({"choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": completion}})
+
+
+ROLE = delta(role="assistant", content="")
+DONE = event("[DONE]")
+END = b"0\r\n\r\n"
+
+
+def head(status: str = "200 OK", kind: str = "text/event-stream", **fields: str) -> bytes:
+    """A response head; chunked unless a field says otherwise. Underscores in names stand for dashes."""
+    headers = {"content-type": kind, **({} if fields else {"transfer-encoding": "chunked"}), **fields}
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode()
+
+
+def answer(tokens: int) -> bytes:
+    """A whole chunked reply of so many tokens, as vLLM sends it."""
+    words = [delta(content=f" w{i}") for i in range(tokens - 1)] + [delta("length", content=" end")]
+    return head() + b"".join(map(chunk, [ROLE, *words, usage(7, tokens), DONE])) + END
+
+
+def says(data: bytes, then: Callable[[asyncio.StreamWriter], object] = lambda writer: None) -> Handler:
+    """A handler that writes these bytes, whatever was asked."""
+
+    async def handle(_got: Got, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+        await writer.drain()
+        then(writer)
+
+    return handle
+
+
+async def read_request(reader: asyncio.StreamReader) -> Got:
+    """Read one request; IncompleteReadError when the client is gone."""
+    lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    method, path, _ = lines[0].split(" ")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)}
+    return Got(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
+
+
+@contextlib.asynccontextmanager
+async def listening(handler: Handler, **options: object) -> "asyncio.AsyncGenerator[int, None]":
+    """Serve on a free loopback port while the block lasts; yields the port."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            while not writer.is_closing():
+                await handler(await read_request(reader), writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            await writer.wait_closed()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.ensure_future(serve(reader, writer)))
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, **options)  # type: ignore[arg-type]
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def in_thread(handler: Handler) -> Iterator[int]:
+    """The same in a thread, for commands that run an event loop of their own; yields the port."""
+    loop, started = asyncio.new_event_loop(), threading.Event()
+    stop, port = asyncio.Event(), []
+
+    async def serve() -> None:
+        async with listening(handler) as number:
+            port.append(number)
+            started.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield port[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        loop.close()
+
+
+def header(load: Load, timeout: float = 5.0, **workload: int) -> Header:
+    """The header of a run with this load."""
+    return Header(
+        started_unix_ns=0,
+        target="http://test",
+        timeout=timeout,
+        workload=Workload(**{"prompt_tokens": 16, "output_tokens": 4, **workload}),  # type: ignore[arg-type]
+        load=load,
+        fingerprint=Fingerprint(model="tiny"),
+        client=Client(version="0", python="3", event_loop="asyncio", cores=1),
+    )
+
+
+ONE = Load(concurrency=1, requests=1)
+
+
+@dataclass
+class Lines:
+    """What a run wrote."""
+
+    all: list[Line] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[RequestRecord]:
+        return [line for line in self.all if isinstance(line, RequestRecord)]
+
+    @property
+    def footer(self) -> Footer:
+        assert isinstance(self.all[-1], Footer)
+        return self.all[-1]
+
+
+async def drive(port: int, load: Load = ONE, timeout: float = 5.0, tls: object = None) -> Lines:
+    """Run a load against a port of this machine."""
+    lines = Lines()
+    address = Address("127.0.0.1", port, tls, "localhost" if tls else None)  # type: ignore[arg-type]
+    await run(header(load, timeout), Wire(address, "", {"Host": "test"}), lines.all.append)
+    return lines
+
+
+def measured(handler: Handler, load: Load = ONE, timeout: float = 5.0) -> Lines:
+    """Serve a handler and run a load against it, all in one event loop."""
+
+    async def both() -> Lines:
+        async with listening(handler) as port:
+            return await drive(port, load, timeout)
+
+    return asyncio.run(both())
