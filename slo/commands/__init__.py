@@ -1,0 +1,1 @@
+"""The commands of `slo-gen`, one module each: `NAME`, `HELP`, `add_arguments(parser)` and `run(args) -> exit code`."""

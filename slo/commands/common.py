@@ -1,0 +1,47 @@
+"""What the commands share: specs from arguments, files from specs, and how results and mistakes are told."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from slo import artefacts, catalog
+from slo.promql import EXPORTER
+from slo.spec import Spec, SpecError, load
+
+
+class UsageError(Exception):
+    """Something the user can mend; the text is the one line they see."""
+
+
+def add_specs(parser: argparse.ArgumentParser) -> None:
+    """The SPEC arguments."""
+    parser.add_argument("specs", nargs="+", type=Path, metavar="SPEC", help="SLO spec file")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Where the generated files are, and whose metric names they use."""
+    parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where rules/ and dashboards/ are")
+    engines = {engine for metric in catalog.families() for engine in metric.upstream if engine != "dcgm"}
+    sources = [EXPORTER, *sorted(engines)]
+    parser.add_argument("--source", choices=sources, default=EXPORTER, help="whose metric names to use")
+
+
+def load_specs(args: argparse.Namespace) -> list[Spec]:
+    """The specs that the arguments name; SpecError for a bad one."""
+    return [load(path) for path in args.specs]
+
+
+def build_files(args: argparse.Namespace, fmt: str) -> dict[str, str]:
+    """The files for the specs of the arguments; SpecError or UsageError when they cannot be had."""
+    try:
+        return artefacts.build(load_specs(args), args.source, fmt)
+    except SpecError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def show(args: argparse.Namespace, data: object, lines: Sequence[str]) -> None:
+    """The result on stdout: one JSON object with --json, else lines."""
+    print(json.dumps(data) if args.json else "\n".join(lines))
