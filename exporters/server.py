@@ -37,52 +37,58 @@ def create_app(
         await close()
 
     app = FastAPI(title="slo-exporter", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    seen = otlp.SeenSpans()
+    handlers = _Handlers(collector, spans, registry)
+    app.get("/")(handlers.index)
+    app.get("/metrics")(handlers.metrics)
+    app.get("/healthz")(handlers.healthz)
+    app.get("/readyz")(handlers.readyz)
+    app.post("/v1/traces")(handlers.traces)
+    return app
 
-    @app.get("/")
-    async def index() -> Response:
+
+class _Handlers:
+    def __init__(self, collector: Collector, spans: SpanMetrics, registry: CollectorRegistry) -> None:
+        self._collector = collector
+        self._spans = spans
+        self._registry = registry
+        self._seen = otlp.SeenSpans()
+
+    async def index(self) -> Response:
         return HTMLResponse(_INDEX)
 
-    @app.get("/metrics")
-    async def metrics(request: Request) -> Response:
-        snapshot = await collector.collect(_deadline(request.headers.get("x-prometheus-scrape-timeout-seconds", "")))
-        spans.know(collector.models)
-        body, content_type = page.render(snapshot, registry, request.headers.get("accept", ""))
-        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-        if gzip_accepted(request.headers.get("accept-encoding", "")):
-            body, headers["Content-Encoding"] = gzip.compress(body, compresslevel=1), "gzip"
-        return Response(body, headers=headers)
-
-    @app.get("/healthz")
-    async def healthz() -> Response:
+    async def healthz(self) -> Response:
         return PlainTextResponse("ok\n")
 
-    @app.get("/readyz")
-    async def readyz() -> Response:
-        if collector.ready:
-            return PlainTextResponse("ok\n")
-        snapshot = await collector.collect(_PROBE_DEADLINE)
-        if collector.ready:
+    async def readyz(self) -> Response:
+        snapshot = None if self._collector.ready else await self._collector.collect(_PROBE_DEADLINE)
+        if snapshot is None or snapshot.engines:
             return PlainTextResponse("ok\n")
         reasons = "; ".join(f"{status.endpoint}: {status.error}" for status in snapshot.statuses if status.error)
         return PlainTextResponse(f"no engine read yet: {reasons}\n", status_code=503)
 
-    @app.post("/v1/traces")
-    async def traces(request: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
+        headers = request.headers
+        snapshot = await self._collector.collect(_deadline(headers.get("x-prometheus-scrape-timeout-seconds", "")))
+        self._spans.know(self._collector.models)
+        body, content_type = page.render(snapshot, self._registry, headers.get("accept", ""))
+        answered = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+        if gzip_accepted(headers.get("accept-encoding", "")):
+            body, answered["Content-Encoding"] = gzip.compress(body, compresslevel=1), "gzip"
+        return Response(body, headers=answered)
+
+    async def traces(self, request: Request) -> Response:
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         answer_type = otlp.answer_type(content_type)
         try:
             body = otlp.inflate(await _body(request), request.headers.get("content-encoding", "").strip().lower())
-            batch = otlp.read(otlp.decode(body, content_type), seen)
+            batch = otlp.read(otlp.decode(body, content_type), self._seen)
         except otlp.RefusedError as refused:
-            spans.reject(refused.reason)
+            self._spans.reject(refused.reason)
             return Response(otlp.refusal(refused, content_type), refused.status, media_type=answer_type)
-        if not collector.ready and any(not span.model_name for span in batch.spans):
-            await collector.collect(_PROBE_DEADLINE)  # an engine that sends spans is up, and tells its model
-        spans.take(batch, collector.only_model or "")
+        if not self._collector.ready and any(span.model_name is None for span in batch.spans):
+            await self._collector.collect(_PROBE_DEADLINE)  # an engine that sends spans is up, and tells its model
+        self._spans.take(batch, self._collector.only_model or "")
         return Response(otlp.answer(batch, content_type), media_type=answer_type)
-
-    return app
 
 
 def _deadline(scrape_timeout: str) -> float:

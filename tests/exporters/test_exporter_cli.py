@@ -60,7 +60,7 @@ def test_sigterm_is_a_clean_and_quick_end() -> None:
     """Served, asked to end, gone with exit code 0 and nothing on stderr that looks like an accident."""
     with Upstream(PAGE) as engine, running("--engine", engine.url) as (process, url):
         assert catalog.RUNNING.name in get(f"{url}/metrics").text
-        assert ended(process, 2.0) == 0
+        assert ended(process, 3.0) == 0
 
 
 def test_sigterm_while_everything_hangs() -> None:
@@ -73,7 +73,7 @@ def test_sigterm_while_everything_hangs() -> None:
             with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 0)) as scraper:
                 scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 1\r\n\r\n")
                 wait_for(lambda: engine.reads >= 1)
-                assert ended(process, 3.0) == 0
+                assert ended(process, 4.0) == 0
                 assert scraper.recv(100).startswith(b"HTTP/1.1 200 OK")
 
 

@@ -67,7 +67,7 @@ def test_a_bad_source_takes_no_other_down(value: Exception | None, said: str) ->
         good, gpu = Scripted("good", SCRAPE), Scripted("gpu", GPU)
         started = time.monotonic()
         snapshot = await Collector([bad.source, good.source], [gpu.source]).collect(0.1)  # type: ignore[list-item]
-        assert time.monotonic() - started < 1.0
+        assert time.monotonic() - started < 2.0
         assert snapshot.engines == (SCRAPE,)
         assert snapshot.gpus == GPU.gpus
         assert [status.up for status in snapshot.statuses] == [False, True, True]
@@ -108,7 +108,7 @@ def test_a_wedged_call_is_waited_for_once() -> None:
         started = time.monotonic()
         for _ in range(20):
             (again,) = await read([source], 0.1)
-        assert time.monotonic() - started < 0.1
+        assert time.monotonic() - started < 1.0  # waiting each time would take 2 s
         assert threading.active_count() == threads
         assert again.status.seconds >= first.status.seconds >= 0.1
         release.set()

@@ -127,7 +127,7 @@ def test_a_broken_engine_costs_only_its_own_part(way: str, caplog: pytest.LogCap
         with sidecar(bad.url, good.url, dcgm=dcgm.url) as (client, _):
             started = time.monotonic()
             response = client.get("/metrics", headers=SHORT)
-            assert time.monotonic() - started < 1.0
+            assert time.monotonic() - started < 3.0  # less than the 4 s of a scrape that sets no limit
             assert up(response) == [0, 1, 1]
             assert catalog.GPU_ENERGY.name in values(response)
             assert len(values(response)[catalog.RUNNING.name]) == 1
