@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -27,19 +27,14 @@ TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 class Api:
-    """The endpoints of one simulated engine."""
+    """The endpoints of one simulated engine. `registry` is what /metrics shows."""
 
     def __init__(self, driver: Driver, model: str, seed: int) -> None:
         self._driver = driver
         self._engine = driver.engine
         self._model = model
-        self._registry = metrics.registry(driver.engine, model)
+        self.registry = metrics.registry(driver.engine, model)
         self._random = random.Random(seed)
-
-    @property
-    def registry(self) -> CollectorRegistry:
-        """Where families of the server itself go."""
-        return self._registry
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
@@ -72,7 +67,7 @@ class Api:
 
     async def metrics(self) -> Response:
         """GET /metrics."""
-        return Response(generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST})
+        return Response(generate_latest(self.registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def dcgm(self) -> Response:
         """GET /dcgm/metrics."""

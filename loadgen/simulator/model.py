@@ -31,8 +31,8 @@ class EngineConfig:
     """Limits and speeds of the engine; the defaults resemble an 8B model on one data-centre GPU.
 
     A step takes `step_seconds` (one pass over the weights), `sequence_seconds` for every decoding sequence and
-    `prefill_token_seconds` for every prompt token, all of it times 1 ± `jitter`. ValueError when a limit
-    makes no sense.
+    `prefill_token_seconds` for every prompt token, all of it times 1 ± `jitter`. The length of the context
+    costs blocks and no time. ValueError when a limit makes no sense.
     """
 
     max_model_len: int = 32_768
@@ -153,9 +153,7 @@ class Engine:
                 f"{prompt_tokens} prompt tokens and {max_tokens} output tokens do not fit: each must be at least 1 and "
                 f"their sum at most {self.config.max_model_len}"
             )
-        natural = (
-            max_tokens + 1 if ignore_eos else 1 + int(self._random.expovariate(1 / self.config.mean_output_tokens))
-        )
+        natural = max_tokens + 1 if ignore_eos else self._natural_length()
         request = Request(
             arrival=arrival,
             prompt_tokens=prompt_tokens,
@@ -209,6 +207,9 @@ class Engine:
         self.gpu.record(step.load)
         return emitted
 
+    def _natural_length(self) -> int:
+        return 1 + int(self._random.expovariate(1 / self.config.mean_output_tokens))
+
     def _continue_running(self) -> tuple[list[tuple[Request, int]], int]:
         work: list[tuple[Request, int]] = []
         budget = self.config.max_num_batched_tokens
@@ -224,10 +225,10 @@ class Engine:
 
     def _admit(self, budget: int, now: float) -> list[tuple[Request, int]]:
         work: list[tuple[Request, int]] = []
-        while (
-            budget and self.waiting and self.waiting[0].arrival <= now and len(self.running) < self.config.max_num_seqs
-        ):
+        while budget and self.waiting and len(self.running) < self.config.max_num_seqs:
             request = self.waiting[0]
+            if request.arrival > now:
+                break
             # At least one token is always computed: the answer's next token comes out of it.
             hashes = request.block_hashes[: (request.missing - 1) // self.config.block_size]
             hits = hashes[: self.pool.lookup(hashes)]

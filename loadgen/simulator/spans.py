@@ -67,7 +67,7 @@ class _Exporter(OTLPSpanExporter):
         super().__init__(endpoint=url, timeout=TIMEOUT_SECONDS)
         self._url = url
         self._losing = False
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # two lines for every batch lost
+        logging.getLogger("opentelemetry.exporter.otlp.proto.http").setLevel(logging.CRITICAL)  # 2 lines a batch
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = super().export(spans)
