@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import gzip_accepted
+from starlette.requests import ClientDisconnect
 
 from exporters import otlp, page
 from exporters.collector import DEADLINE, Collector
@@ -101,8 +102,11 @@ def _deadline(scrape_timeout: str) -> float:
 
 async def _body(request: Request) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > otlp.MAX_BODY:
-            raise otlp.too_large(otlp.MAX_BODY)
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > otlp.MAX_BODY:
+                raise otlp.too_large(otlp.MAX_BODY)
+    except ClientDisconnect:
+        raise otlp.RefusedError(400, "cut_off", "the body ended before its length") from None
     return bytes(body)

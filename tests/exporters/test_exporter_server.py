@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -223,6 +224,19 @@ def test_refusals_over_http() -> None:
         found = values(client.get("/metrics"))
     rejected = {dict(labels)["reason"]: count for labels, count in found[catalog.SPANS_REJECTED.name].items()}
     assert rejected == {"malformed": 2, "content_type": 1, "too_large": 2}
+
+
+def test_a_sender_that_dies_is_a_count_and_no_accident(caplog: pytest.LogCaptureFixture) -> None:
+    """A connection that breaks in the middle of a body is counted, and not a traceback in the log."""
+    head = f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: {otlp.PROTOBUF}\r\nContent-Length: 1000\r\n\r\n"
+    with Upstream(PAGE) as engine, sidecar(engine.url) as (client, server):
+        with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as sender:
+            sender.sendall(head.encode() + SPANS[:100])
+            wait_for(lambda: len(server.server_state.tasks) == 1)
+        wait_for(lambda: not server.server_state.tasks)
+        found = values(client.get("/metrics"))
+    assert found[catalog.SPANS_REJECTED.name] == {frozenset({("reason", "cut_off")}): 1}
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_partial_success_names_the_reason() -> None:
