@@ -50,6 +50,8 @@ class Pages:
                 return bytes(body)
         except TimeoutError:
             raise SourceError(f"no whole answer within {seconds:g} s") from None
+        except httpx.ConnectError as error:
+            raise SourceError(f"no connection ({error}); is it up, and the address right?") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise SourceError(f"no answer: {error or type(error).__name__}") from None
 

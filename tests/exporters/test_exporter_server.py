@@ -144,7 +144,7 @@ def test_an_engine_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) -> No
         pass
     with sidecar(gone.url) as (client, _):
         assert up(client.get("/metrics")) == [0]
-    assert any("no answer" in record.getMessage() for record in caplog.records)
+    assert any("no connection" in record.getMessage() for record in caplog.records)
 
 
 def test_a_hundred_scrapers_are_one_upstream_read() -> None:
