@@ -11,6 +11,7 @@ from pathlib import Path
 
 from loadgen import baseline, record, report, target
 from loadgen.arrivals import Arrivals, Load
+from loadgen.demo import command as demo
 from loadgen.measure import Plan, RunError, measure
 from loadgen.page import page
 from loadgen.record import Recording, plain
@@ -163,6 +164,9 @@ def _parser() -> argparse.ArgumentParser:
     simulate = commands.add_parser("simulate", help="serve a simulated engine and GPU")
     simulator.add_arguments(simulate)
     simulate.set_defaults(run=simulator.run)
+    played = commands.add_parser("demo", help="the whole path once: engine, sidecar, rules, load, verdict")
+    demo.add_arguments(played)
+    played.set_defaults(run=demo.run)
     return parser
 
 

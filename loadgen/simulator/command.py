@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="where to listen; port 0 takes a free one (default %(default)s)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default %(default)s)")
     parser.add_argument("--otlp", type=_url, metavar="URL",
-                        help="send a span per request there, e.g. http://127.0.0.1:9400/v1/traces")  # fmt: skip
+                        help="send a span per request there, e.g. http://127.0.0.1:9402/v1/traces")  # fmt: skip
     parser.add_argument("--model", default="simulated-8b", metavar="NAME",
                         help="name of the model (default %(default)s)")  # fmt: skip
     parser.add_argument("--max-num-seqs", type=int, default=DEFAULTS.max_num_seqs, metavar="N",
@@ -76,5 +76,5 @@ def _address(text: str) -> tuple[str, int]:
 def _url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a full URL, such as http://127.0.0.1:9400/v1/traces")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a full URL, such as http://127.0.0.1:9402/v1/traces")
     return text
