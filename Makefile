@@ -6,6 +6,8 @@ VLLM_VENV ?= .venv-vllm
 BIN := $(VENV)/bin
 SPECS := slo/specs/chat.yaml slo/specs/batch.yaml
 DEMO_FLAGS ?=
+# What a tiny model on two cores, shared with the client, can take.
+CPU_LOAD := --rate 8 --prompt-tokens 100 --output-tokens 64
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-vllm test test-engine lint types build check bench clean
@@ -17,7 +19,7 @@ demo: $(VENV)/.installed ## Simulator, sidecar, load and SLO table in a minute (
 	$(BIN)/slo-load demo $(if $(ENGINE),--engine $(ENGINE)) $(DEMO_FLAGS)
 
 demo-vllm: $(VENV)/.installed $(VLLM_VENV)/.installed ## The same on a real vLLM 0.32 on this machine's CPU (3.4 GB to install)
-	$(BIN)/python tests/engine/serve.py $(VLLM_VENV) -- $(BIN)/slo-load demo $(DEMO_FLAGS)
+	$(BIN)/python tests/engine/serve.py $(VLLM_VENV) -- $(BIN)/slo-load demo $(CPU_LOAD) $(DEMO_FLAGS)
 
 test: $(VENV)/.test lint types ## Everything that needs no special hardware
 	$(BIN)/python -m pytest -m "not engine" $(PYTEST_FLAGS)

@@ -20,6 +20,13 @@ from slo.spec import Slo, Spec, SpecError, load
 
 SPEC = Path(__file__).parents[2] / "slo" / "specs" / "chat.yaml"
 SPAN_SECONDS = 15.0
+_WRITTEN = {
+    "records": "records.jsonl",
+    "baseline": "records-baseline.json",
+    "report": "report.html",
+    "rules": "rules",
+    "dashboards": "dashboards",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,19 +54,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _notes(out: Path, verdict: Verdict, engine: str | None) -> str:
-    doubts = [f"in doubt: {doubt}" for doubt in verdict.doubts]
-    written = [
-        f"  {what:<11}{out / name}"
-        for what, name in (
-            ("records", "records.jsonl"),
-            ("baseline", "records-baseline.json"),
-            ("report", "report.html"),
-            ("rules", "rules/"),
-            ("dashboards", "dashboards/"),
-        )
-    ]
-    hint = [] if engine else ["", "The engine was simulated. On a real one: make demo ENGINE=http://host:8000"]
-    return "\n".join([f"verdict: {verdict.outcome}", *doubts, "", "written:", *written, *hint])
+    lines = [f"verdict of the client's records: {verdict.outcome}"]
+    lines += [f"  in doubt: {doubt}" for doubt in verdict.doubts]
+    lines += [f"  {check.name}: {check.text}" for check in verdict.checks if check.outcome is not Outcome.PASS]
+    lines += ["", "written:", *(f"  {what:<11} {out / name}" for what, name in _WRITTEN.items())]
+    if not engine:
+        lines += ["", "The engine was simulated. On a real one: make demo ENGINE=http://host:8000"]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
