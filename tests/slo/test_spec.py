@@ -88,7 +88,7 @@ BAD = {
     "empty file": ("", "spec.yaml:1: the file is empty"),
     "no YAML": ("a: [1\nb: {", "spec.yaml:2: not valid YAML"),
     "tab": ("a:\n\t- b\n", "spec.yaml:2: not valid YAML"),
-    "two documents": (GOOD + "---\n" + GOOD, "spec.yaml:8: not valid YAML"),
+    "two documents": (GOOD + "---\n" + GOOD, "spec.yaml:8: a second document"),
     "odd period": ("period: 31d\n" + GOOD, "spec.yaml:1: period '31d' is not supported"),
     "bad label": ("group_by: ['a-b']\n" + GOOD, "spec.yaml:1: 'a-b' is no Prometheus label"),
     "exact availability": (
