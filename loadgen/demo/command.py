@@ -83,6 +83,7 @@ class _Demo:
         out, listen = self.args.out, self.args.listen or f"127.0.0.1:{stack.free_port()}"
         if self.args.engine:
             engine, gpu = self.args.engine.rstrip("/"), ["--gpu", "auto"]
+            _check_engine(engine)
         else:
             _say("starting a simulated engine: its numbers show the path, not a GPU's speed")
             engine = started.enter_context(stack.simulator(out, f"http://{listen}/v1/traces"))
@@ -156,6 +157,14 @@ def _await_spans(sidecar: str, expected: float) -> None:
     except DemoError:
         got = _spans(_reading(sidecar))
         _say(f"{got:g} of {expected:g} spans came; an engine needs --otlp-traces-endpoint {sidecar}/v1/traces")
+
+
+def _check_engine(engine: str) -> None:
+    """Ask the sidecar's own check, whose one line says what is wrong; DemoError with that line."""
+    arguments = [stack.command("slo-exporter"), "--engine", engine, "--gpu", "none", "--check"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise DemoError(done.stderr.strip().removeprefix("slo-exporter: "))
 
 
 def _call(name: str, *arguments: str) -> None:
