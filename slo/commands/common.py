@@ -22,6 +22,11 @@ def add_specs(parser: argparse.ArgumentParser) -> None:
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Where the generated files are, and whose metric names they use."""
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where rules/ and dashboards/ are")
+    add_source(parser)
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Whose metric names the rules use."""
     engines = {engine for metric in catalog.families() for engine in metric.upstream if engine != "dcgm"}
     sources = [EXPORTER, *sorted(engines)]
     parser.add_argument("--source", choices=sources, default=EXPORTER, help="whose metric names to use")
