@@ -12,6 +12,8 @@ _WIDTH, _HEIGHT = 460, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 34, 40
 # A path of more points than the chart has pixels only makes the page slow.
 _MOST_POINTS = 2_000
+# An axis of nothing but zeros still needs a length.
+_FLAT = 1e-9
 
 
 def chart(title: str, points: Sequence[Point], x_label: str, style: Style, mark: float | None = None) -> str:
@@ -39,7 +41,7 @@ def _scale(x_end: float, y_end: float) -> Callable[[float, float], Point]:
 
 def _ticks(highest: float) -> list[float]:
     """Round values from 0 to the first one not below `highest`, four to ten steps of 1, 2 or 5 times a power of ten."""
-    if highest <= 0:
+    if highest < _FLAT:
         return [0.0, 1.0]
     power = 10.0 ** floor(log10(highest / 4))
     step = max(factor * power for factor in (1, 2, 5) if factor * power <= highest / 4)

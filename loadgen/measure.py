@@ -114,7 +114,7 @@ def _client() -> Client:
         version=version,
         python=platform.python_version(),
         event_loop=_new_event_loop.__module__.partition(".")[0],
-        cores=len(os.sched_getaffinity(0)),
+        cores=os.cpu_count() or 1,
     )
 
 
@@ -122,4 +122,5 @@ def _raise_descriptor_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit of its own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -43,7 +43,7 @@ async def run(header: Header, wire: Wire, write: Write, progress: Progress | Non
     """Do the run that `header` describes and write its lines: header, one record per finished request, footer.
 
     SIGINT or SIGTERM stops sending and breaks off what is in flight after 2 s, a second one at once.
-    Raises OSError when the first connections are refused or a line cannot be written.
+    Raises OSError when the first connections are refused, and whatever `write` raises.
     """
     driver = _Driver(header, wire, write, progress)
     try:
@@ -121,9 +121,12 @@ class _Driver:
             try:
                 await self._over
             finally:
+                self._sending = False
                 for helper in helpers:
                     helper.cancel()
                 await asyncio.gather(*helpers, return_exceptions=True)
+                if self._progress:
+                    self._progress.end()
         seconds = (perf_counter_ns() - self._origin) / NS
         return self._footer(seconds, time.process_time() - cpu, loop_lags)
 
@@ -182,7 +185,7 @@ class _Driver:
         """One small piece of cold work per turn of the loop, so that reads are stamped in between."""
         try:
             busy = self._record_one() or self._prepare_one()
-        except Exception as error:
+        except Exception as error:  # in a callback of the loop it would only be logged, and the run never end
             self._over.set_exception(error)
             return
         if busy:

@@ -47,17 +47,21 @@ class Summary:
 
 
 def summarize(recording: Recording, goodput: Sli | None = None) -> Summary:
-    """The figures of a recording; `goodput` is the SLI that tells a good request. Broken-off requests add no time."""
+    """The figures of a recording; `goodput` is the SLI that tells a good request.
+
+    Requests that this client broke off add neither time nor tokens.
+    """
     records = recording.records
     answered = [record for record in records if record.error is None]
-    seconds = _seconds([record for record in records if record.error != "cancelled"])
+    ended = [record for record in records if record.error != "cancelled"]
+    seconds = _seconds(ended)
     good = goodput.count(recording.requests()) if goodput else None
     return Summary(
         requests=len(records),
         outcomes=dict(Counter(record.error or OK for record in records)),
         seconds=seconds,
         requests_per_second=_per(len(answered), seconds),
-        output_tokens_per_second=_per(sum(record.output_tokens or 0 for record in records), seconds),
+        output_tokens_per_second=_per(sum(record.output_tokens or 0 for record in ended), seconds),
         goodput=_per(good.good, seconds) if good else None,
         prompt_tokens=_mean(record.prompt_tokens for record in answered),
         output_tokens=_mean(record.output_tokens for record in answered),

@@ -59,7 +59,8 @@ _PORTS = {"http": 80, "https": 443}
 def parse(url: str) -> Target:
     """Read a URL such as http://host:8000 or https://gateway/llm/v1. Raises ValueError."""
     parts = urlsplit(url)
-    if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.username:
+    readable = url.isascii() and url.isprintable() and " " not in url
+    if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.username or not readable:
         raise ValueError(f"{url!r} is no server address; write it like http://host:8000")
     path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
     return Target(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], path)

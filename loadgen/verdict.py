@@ -159,14 +159,14 @@ def _check_requests(slo: Slo, count: Count, ratio: float) -> Check:
     low, high = binomial_bounds(count.good, count.total, CONFIDENCE)
     outcome = _decide(low, high, slo.objective)
     bounds = f"{CONFIDENCE:.0%} sure of at least {low:.2%} and at most {high:.2%}"
-    text = f"{_share(count, ratio, 'requests')}; {bounds}; objective {slo.objective * 100:.6g}%"
+    text = f"{_share(slo, count, ratio)}; {bounds}; objective {slo.objective * 100:.6g}%"
     if outcome is Outcome.INCONCLUSIVE:
         text += f"; {_requests_to_decide(count, slo.objective)}"
     return Check(name=slo.id, outcome=outcome, text=text, objective=slo.objective, count=count, low=low, high=high)
 
 
 def _check_seconds(slo: Slo, count: Count, ratio: float) -> Check:
-    text = f"{_share(count, ratio, slo.sli.unit_of_count)}; objective {slo.objective * 100:.6g}%"
+    text = f"{_share(slo, count, ratio)}; objective {slo.objective * 100:.6g}%"
     if count.total < _FEWEST_SECONDS:
         outcome, text = Outcome.INCONCLUSIVE, f"{text}; at least {_FEWEST_SECONDS} seconds under demand are needed"
     else:
@@ -180,8 +180,8 @@ def _decide(low: float, high: float, objective: float) -> Outcome:
     return Outcome.FAIL if high < objective else Outcome.INCONCLUSIVE
 
 
-def _share(count: Count, ratio: float, unit: str) -> str:
-    return f"{ratio:.2%} good ({count.good} of {count.total} {unit})"
+def _share(slo: Slo, count: Count, ratio: float) -> str:
+    return f"{slo.sli.condition}: {ratio:.2%} good ({count.good} of {count.total} {slo.sli.unit_of_count})"
 
 
 def _requests_to_decide(count: Count, objective: float) -> str:
