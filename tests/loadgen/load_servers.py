@@ -5,7 +5,7 @@ import contextlib
 import json
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from loadgen.arrivals import Load
@@ -87,7 +87,7 @@ async def read_request(reader: asyncio.StreamReader) -> Got:
 
 
 @contextlib.asynccontextmanager
-async def listening(handler: Handler, **options: object) -> "asyncio.AsyncGenerator[int, None]":
+async def listening(handler: Handler, **options: object) -> AsyncIterator[int]:
     """Serve on a free loopback port while the block lasts; yields the port."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -106,6 +106,10 @@ async def listening(handler: Handler, **options: object) -> "asyncio.AsyncGenera
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
+        for _ in range(
+            10
+        ):  # turns of the loop in which what waits in the backlog becomes a connection that can be closed
+            await asyncio.sleep(0)
         server.close()
         for task in tasks:
             task.cancel()

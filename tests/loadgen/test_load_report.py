@@ -72,7 +72,7 @@ def test_text_and_markdown_lead_with_the_outcome() -> None:
         (report.markdown(run, summary, verdict), "## FAIL\n"),
     ):
         assert text.startswith(lead)
-        assert re.search(r"FAIL\W+chat-ttft\W+91\.84% good", text)
+        assert re.search(r"FAIL\W+chat-ttft\W+ttft ≤ 250 ms: 91\.84% good", text)
         assert re.search(r"skipped\W+chat-kv-cache", text)
         assert re.search(r"requests\W+400 \(392 ok, 8 timeout\)", text)
         assert re.search(r"TTFT\W+392\W+100\.0\W", text)

@@ -50,7 +50,7 @@ class Paced:
 
 
 def test_figures_are_the_servers_own() -> None:
-    """TTFT, TPOT and every gap agree with what the server did, request by request, to 3 ms in the median."""
+    """TTFT, TPOT and every gap agree with what the server did, request by request, to 10 ms in the median."""
     server = Paced(ttft=0.05, itl=0.02, tokens=10)
     records = measured(server, Load(concurrency=8, requests=32)).records
     ttft, tpot, itl = [], [], []
@@ -60,7 +60,7 @@ def test_figures_are_the_servers_own() -> None:
         tpot.append(abs((record.tpot or 0) - (truth[-1] - truth[0]) / 9))
         itl += [abs(gap - (b - a)) for gap, a, b in zip(record.itl, truth, truth[1:], strict=False)]
     assert (len(records), len(itl)) == (32, 32 * 9)
-    assert max(median(ttft), median(tpot), median(itl)) < 0.003
+    assert max(median(ttft), median(tpot), median(itl)) < 0.010
     assert all((record.ttft or 0) >= 0.05 for record in records)
 
 
@@ -165,6 +165,12 @@ def test_a_busy_client_sees_that_it_is_late() -> None:
 def test_a_run_ends_when_its_records_cannot_be_written() -> None:
     """A full disk stops the run at once, with the reason, and not silently at the end."""
     lines: list[Line] = []
+    asked = 0
+
+    async def handle(_got: Got, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        writer.write(answer(1))
 
     def write(line: Line) -> None:
         if len(lines) == 3:
@@ -172,12 +178,13 @@ def test_a_run_ends_when_its_records_cannot_be_written() -> None:
         lines.append(line)
 
     async def both() -> None:
-        async with listening(says(answer(1))) as port:
+        async with listening(handle) as port:
             wire = Wire(Address("127.0.0.1", port), "", {"Host": "t"})
             await run(header(Load(concurrency=2, duration=60)), wire, write)
 
     with pytest.raises(OSError, match="No space left"):
         asyncio.run(asyncio.wait_for(both(), 10))
+    assert asked < 10
 
 
 def test_a_closed_loop_does_not_start_without_a_server() -> None:
@@ -208,6 +215,21 @@ def test_progress_tells_how_far_the_run_is() -> None:
                                    token_ns=(begin + NS // 4,), output_tokens=20,
                                    error="timeout" if i == 0 else None))  # fmt: skip
     assert progress.line(12.3) == "10/40 requests  12 s  1 failed  TTFT p50 250 ms  20 tokens/s"
+
+
+def test_progress_ends_with_the_last_state() -> None:
+    """A log of a CI job shows where the run ended, however short it was."""
+    stream = io.StringIO()
+    load = Load(concurrency=2, requests=9)
+
+    async def both() -> None:
+        async with listening(says(answer(1))) as port:
+            wire = Wire(Address("127.0.0.1", port), "", {"Host": "t"})
+            await run(header(load), wire, lambda line: None, Progress(load, stream))
+
+    asyncio.run(both())
+    assert stream.getvalue().startswith("9/9 requests")
+    assert stream.getvalue().endswith("\n")
 
 
 def test_the_summary_of_a_run_counts_what_happened() -> None:

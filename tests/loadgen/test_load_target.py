@@ -25,7 +25,18 @@ def test_addresses_people_paste(url: str, canonical: str, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["host:8000", "ftp://host", "http://", "http://h:99999", "http://u:p@h", "http://h/?q=1", ""]
+    "url",
+    [
+        "host:8000",
+        "ftp://host",
+        "http://",
+        "http://h:99999",
+        "http://u:p@h",
+        "http://h/?q=1",
+        "http://h/a b",
+        "http://ü/",
+        "",
+    ],
 )
 def test_what_is_no_address_is_refused(url: str) -> None:
     """ValueError, which the command line turns into a usage error."""
