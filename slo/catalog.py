@@ -1,53 +1,16 @@
 """Every metric family this project emits: the single place where a name, unit, label or bucket is written.
 
 Exporter, rules, dashboards, simulator and load generator reach a family through the constants below,
-so a typo is an AttributeError and not an empty panel. A rename in an engine costs one entry in `upstream`.
+so a typo is an AttributeError and not an empty panel. What each engine calls a family is in its table in slo/engines.
 Bucket bounds are vLLM's defaults (unchanged from 0.8.5 to 0.33, vllm/v1/metrics/loggers.py and buckets.py).
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterator
 
-
-class Kind(StrEnum):
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """A name some source gives a family. `scale` turns its unit into ours; versions are the releases sampled."""
-
-    name: str
-    since: str = ""
-    until: str = ""
-    scale: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """One family. `upstream` lists, per source, the names to look for: the newest first, and only one is used."""
-
-    name: str
-    kind: Kind
-    help: str
-    unit: str = ""
-    labels: tuple[str, ...] = ()
-    buckets: tuple[float, ...] = field(default=(), hash=False)
-    upstream: Mapping[str, tuple[Upstream, ...]] = field(default_factory=dict, hash=False)
-    otel: str = ""
-
-    def edge(self, threshold: float) -> str:
-        """The `le` text of the bucket that ends at `threshold` (in `unit`); ValueError names the nearest edges."""
-        if threshold in self.buckets:
-            return repr(float(threshold))
-        below = [b for b in self.buckets if b < threshold][-1:]
-        above = [b for b in self.buckets if b > threshold][:1]
-        near = " and ".join(f"{edge:g}" for edge in below + above)
-        raise ValueError(f"{threshold:g} is no bucket edge of {self.name}; the nearest are {near}")
-
+from slo.engines import ENGINES
+from slo.metric import Kind as Kind
+from slo.metric import Metric as Metric
+from slo.metric import Upstream as Upstream
 
 TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5,
                 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0)  # fmt: skip
@@ -81,10 +44,11 @@ def _add(metric: Metric) -> Metric:
     return metric
 
 
-def _engine(name: str, kind: Kind, text: str, *vllm: Upstream, unit: str = "", labels: tuple[str, ...] = (),
+def _engine(name: str, kind: Kind, text: str, *, unit: str = "", labels: tuple[str, ...] = (),
             buckets: tuple[float, ...] = (), otel: str = "") -> Metric:  # fmt: skip
+    upstream = {engine.kind: engine.names[name] for engine in ENGINES.values() if name in engine.names}
     return _add(Metric(name=name, kind=kind, help=text, unit=unit, labels=ENGINE_LABELS + labels,
-                       buckets=buckets, upstream={"vllm": vllm}, otel=otel))  # fmt: skip
+                       buckets=buckets, upstream=upstream, otel=otel))  # fmt: skip
 
 
 def _gpu(name: str, kind: Kind, text: str, *dcgm: Upstream, unit: str = "", labels: tuple[str, ...] = (),
@@ -102,141 +66,110 @@ def _own(name: str, kind: Kind, text: str, *labels: str, unit: str = "", buckets
 TTFT = _engine(
     "llm_time_to_first_token_seconds", Kind.HISTOGRAM,
     "Time from arrival to the first token, queueing included. Counted at the first token, so aborted requests count.",
-    Upstream("vllm:time_to_first_token_seconds", "0.5"),
     unit="s", buckets=TTFT_BUCKETS, otel="gen_ai.server.time_to_first_token",
 )  # fmt: skip
 TPOT = _engine(
     "llm_time_per_output_token_seconds", Kind.HISTOGRAM,
     "Per finished request: decode time / (output tokens - 1). vLLM records 0 for answers of one token.",
-    Upstream("vllm:request_time_per_output_token_seconds", "0.11"),
     unit="s", buckets=TOKEN_LATENCY_BUCKETS, otel="gen_ai.server.time_per_output_token",
 )  # fmt: skip
-# vLLM's old time_per_output_token_seconds always held the gap between engine steps: it is ITL, never TPOT.
 ITL = _engine(
     "llm_inter_token_latency_seconds", Kind.HISTOGRAM,
     "Gap between two outputs of a request, one sample per engine step.",
-    Upstream("vllm:inter_token_latency_seconds", "0.10.2"),
-    Upstream("vllm:time_per_output_token_seconds", "0.5", "0.14"),
     unit="s", buckets=TOKEN_LATENCY_BUCKETS,
 )  # fmt: skip
 E2E = _engine(
     "llm_request_duration_seconds", Kind.HISTOGRAM, "Arrival to last token of a finished request.",
-    Upstream("vllm:e2e_request_latency_seconds", "0.5"),
     unit="s", buckets=REQUEST_LATENCY_BUCKETS, otel="gen_ai.server.request.duration",
 )  # fmt: skip
 QUEUE_TIME = _engine(
     "llm_request_queue_seconds", Kind.HISTOGRAM, "Time a request waited to be scheduled for the first time.",
-    Upstream("vllm:request_queue_time_seconds", "0.6.6"), Upstream("vllm:time_in_queue_requests", "0.6.6", "0.9.0"),
     unit="s", buckets=REQUEST_LATENCY_BUCKETS,
 )  # fmt: skip
 PREFILL_TIME = _engine(
     "llm_request_prefill_seconds", Kind.HISTOGRAM, "First scheduling to first token.",
-    Upstream("vllm:request_prefill_time_seconds", "0.6.6"), unit="s", buckets=REQUEST_LATENCY_BUCKETS,
+    unit="s", buckets=REQUEST_LATENCY_BUCKETS,
 )  # fmt: skip
 DECODE_TIME = _engine(
     "llm_request_decode_seconds", Kind.HISTOGRAM, "First token to last token.",
-    Upstream("vllm:request_decode_time_seconds", "0.6.6"), unit="s", buckets=REQUEST_LATENCY_BUCKETS,
+    unit="s", buckets=REQUEST_LATENCY_BUCKETS,
 )  # fmt: skip
 INFERENCE_TIME = _engine(
     "llm_request_inference_seconds", Kind.HISTOGRAM, "First scheduling to last token.",
-    Upstream("vllm:request_inference_time_seconds", "0.6.6"), unit="s", buckets=REQUEST_LATENCY_BUCKETS,
+    unit="s", buckets=REQUEST_LATENCY_BUCKETS,
 )  # fmt: skip
 
 # --- engine: work ---------------------------------------------------------------------------------------------------
 
-PROMPT_TOKENS = _engine(
-    "llm_prompt_tokens_total", Kind.COUNTER, "Prompt tokens, cached ones included.",
-    Upstream("vllm:prompt_tokens_total", "0.5"), unit="tokens",
-)  # fmt: skip
-GENERATION_TOKENS = _engine(
-    "llm_generation_tokens_total", Kind.COUNTER, "Output tokens.",
-    Upstream("vllm:generation_tokens_total", "0.5"), unit="tokens",
-)  # fmt: skip
+PROMPT_TOKENS = _engine("llm_prompt_tokens_total", Kind.COUNTER, "Prompt tokens, cached ones included.", unit="tokens")
+GENERATION_TOKENS = _engine("llm_generation_tokens_total", Kind.COUNTER, "Output tokens.", unit="tokens")
 CACHED_PROMPT_TOKENS = _engine(
     "llm_prompt_tokens_cached_total", Kind.COUNTER, "Prompt tokens taken from a KV cache, local or external.",
-    Upstream("vllm:prompt_tokens_cached_total", "0.16"), unit="tokens",
+    unit="tokens",
 )  # fmt: skip
 FINISHED = _engine(
     "llm_requests_finished_total", Kind.COUNTER,
     "Finished requests by reason (stop, length, abort, error, repetition). vLLM misses client disconnects.",
-    Upstream("vllm:request_success_total", "0.5"), labels=("finished_reason",),
+    labels=("finished_reason",),
+)  # fmt: skip
+FAILED = _engine(
+    "llm_requests_failed_total", Kind.COUNTER,
+    "Requests without an answer, by the engine's word or HTTP code for it; some are the client's own fault.",
+    labels=("reason",),
 )  # fmt: skip
 REQUEST_PROMPT_TOKENS = _engine(
     "llm_request_prompt_tokens", Kind.HISTOGRAM, "Prompt length of finished requests. Edges follow max_model_len.",
-    Upstream("vllm:request_prompt_tokens", "0.5"), unit="tokens",
+    unit="tokens",
 )  # fmt: skip
 REQUEST_GENERATION_TOKENS = _engine(
     "llm_request_generation_tokens", Kind.HISTOGRAM, "Output length of finished requests. Edges follow max_model_len.",
-    Upstream("vllm:request_generation_tokens", "0.5"), unit="tokens",
+    unit="tokens",
 )  # fmt: skip
-# The upstream name ends in _total and yet it is a histogram.
 ITERATION_TOKENS = _engine(
     "llm_iteration_tokens", Kind.HISTOGRAM, "Tokens computed per engine step.",
-    Upstream("vllm:iteration_tokens_total", "0.6.6"), unit="tokens", buckets=ITERATION_TOKENS_BUCKETS,
+    unit="tokens", buckets=ITERATION_TOKENS_BUCKETS,
 )  # fmt: skip
 HTTP_REQUESTS = _engine(
     "llm_http_requests_total", Kind.COUNTER,
     "HTTP requests by handler and status class (2xx, 4xx, 5xx); the status is the one the response began with.",
-    Upstream("http_requests_total", "0.6"), labels=("handler", "method", "status"),
+    labels=("handler", "method", "status"),
 )  # fmt: skip
 REJECTIONS = _engine(
     "llm_admission_rejections_total", Kind.COUNTER, "Requests refused by the engine's queue limits.",
-    Upstream("vllm:admission_rejections_total", "0.32"), labels=("reason",),
+    labels=("reason",),
 )  # fmt: skip
 CORRUPTED = _engine(
     "llm_corrupted_requests_total", Kind.COUNTER, "Requests whose logits held NaN (only when the engine checks).",
-    Upstream("vllm:corrupted_requests_total", "0.12"),
 )  # fmt: skip
 
 # --- engine: scheduler and KV cache ---------------------------------------------------------------------------------
 
-RUNNING = _engine(
-    "llm_requests_running", Kind.GAUGE, "Requests in the running batch.", Upstream("vllm:num_requests_running", "0.5")
-)
-WAITING = _engine(
-    "llm_requests_waiting", Kind.GAUGE, "Requests waiting to be scheduled.",
-    Upstream("vllm:num_requests_waiting", "0.5"),
-)  # fmt: skip
-KV_USAGE = _engine(
-    "llm_kv_cache_usage_ratio", Kind.GAUGE, "Share of KV-cache blocks in use.",
-    Upstream("vllm:kv_cache_usage_perc", "0.9.2"), Upstream("vllm:gpu_cache_usage_perc", "0.5", "0.11"),
-    unit="ratio",
-)  # fmt: skip
-# Read from the labels of vllm:cache_config_info: kv_cache_size_tokens, or num_gpu_blocks x block_size before it.
-KV_CAPACITY = _engine(
-    "llm_kv_cache_capacity_tokens", Kind.GAUGE, "Tokens that the KV cache can hold.",
-    Upstream("vllm:cache_config_info", "0.5"), unit="tokens",
-)  # fmt: skip
+RUNNING = _engine("llm_requests_running", Kind.GAUGE, "Requests in the running batch.")
+WAITING = _engine("llm_requests_waiting", Kind.GAUGE, "Requests waiting to be scheduled.")
+KV_USAGE = _engine("llm_kv_cache_usage_ratio", Kind.GAUGE, "Share of KV-cache blocks in use.", unit="ratio")
+KV_CAPACITY = _engine("llm_kv_cache_capacity_tokens", Kind.GAUGE, "Tokens that the KV cache can hold.", unit="tokens")
 PREEMPTIONS = _engine(
     "llm_preemptions_total", Kind.COUNTER, "Running requests pushed back to the queue for want of KV blocks.",
-    Upstream("vllm:num_preemptions_total", "0.5"),
 )  # fmt: skip
-# The gpu_ names counted blocks up to 0.8.5 and tokens from 0.9.1: their ratio is right everywhere.
 PREFIX_QUERIES = _engine(
     "llm_prefix_cache_queries_total", Kind.COUNTER, "Tokens looked up in the prefix cache.",
-    Upstream("vllm:prefix_cache_queries_total", "0.9.2"),
-    Upstream("vllm:gpu_prefix_cache_queries_total", "0.7.3", "0.11"), unit="tokens",
-)  # fmt: skip
-PREFIX_HITS = _engine(
-    "llm_prefix_cache_hits_total", Kind.COUNTER, "Tokens found in the prefix cache.",
-    Upstream("vllm:prefix_cache_hits_total", "0.9.2"), Upstream("vllm:gpu_prefix_cache_hits_total", "0.7.3", "0.11"),
     unit="tokens",
 )  # fmt: skip
+PREFIX_HITS = _engine("llm_prefix_cache_hits_total", Kind.COUNTER, "Tokens found in the prefix cache.", unit="tokens")
 DRAFT_TOKENS = _engine(
     "llm_spec_decode_draft_tokens_total", Kind.COUNTER, "Tokens proposed by speculative decoding.",
-    Upstream("vllm:spec_decode_num_draft_tokens_total", "0.5.5"), unit="tokens",
+    unit="tokens",
 )  # fmt: skip
 ACCEPTED_TOKENS = _engine(
     "llm_spec_decode_accepted_tokens_total", Kind.COUNTER, "Proposed tokens that were accepted.",
-    Upstream("vllm:spec_decode_num_accepted_tokens_total", "0.5.5"), unit="tokens",
+    unit="tokens",
 )  # fmt: skip
 SLEEP_STATE = _engine(
     "llm_engine_sleep_state", Kind.GAUGE, "1 for the state the engine is in: awake, weights_offloaded, discard_all.",
-    Upstream("vllm:engine_sleep_state", "0.12"), labels=("sleep_state",),
+    labels=("sleep_state",),
 )  # fmt: skip
 FLOPS = _engine(
     "llm_estimated_flops_per_gpu_total", Kind.COUNTER, "Estimated floating-point operations (--enable-mfu-metrics).",
-    Upstream("vllm:estimated_flops_per_gpu_total", "0.18"),
 )  # fmt: skip
 
 # --- GPU ------------------------------------------------------------------------------------------------------------
@@ -348,4 +281,6 @@ SOURCE_SECONDS = _own("llm_exporter_source_duration_seconds", Kind.GAUGE, "How l
 SPANS_RECEIVED = _own("llm_exporter_spans_received_total", Kind.COUNTER, "Spans taken in, of any name.")
 SPANS_REJECTED = _own("llm_exporter_spans_rejected_total", Kind.COUNTER,
                       "Request spans that could not be used, or export requests refused.", "reason")  # fmt: skip
+SERIES_DROPPED = _own("llm_exporter_series_dropped", Kind.GAUGE,
+                      "Series of a family that has too many of them and is left out.", "family")  # fmt: skip
 BUILD_INFO = _own("llm_exporter_build_info", Kind.GAUGE, "1, with the version of the exporter.", "version")
