@@ -5,9 +5,9 @@ or whose running usage grew. Its stamp is that of the read in which the event's 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 from loadgen.record import ErrorCategory
@@ -16,6 +16,7 @@ Pieces = Sequence[tuple[int, bytes]]
 
 # The fields of a delta (or of a completions choice) that hold something the model produced.
 _OUTPUT_FIELDS = ("content", "text", "reasoning_content", "reasoning", "tool_calls", "refusal")
+_AT_ONCE = 64
 _FAILED_FINISHES = ("error", "abort")
 
 
@@ -32,13 +33,17 @@ class Reply:
     detail: str | None = None
 
 
-def read_reply(status: int, content_type: str, pieces: Pieces, complete: bool) -> Reply:
-    """Read the body of a reply; `complete` says whether it was received to its end."""
+def read_reply(status: int, content_type: str, pieces: Pieces, complete: bool) -> Generator[None, None, Reply]:
+    """Read the body of a reply; `complete` says whether it was received to its end.
+
+    A generator that pauses every 64 events (about 0.2 ms) and returns the Reply: in an event loop, a long answer
+    must not hold up the stamps of the others.
+    """
     if status != 200:
         return Reply(error=_category(status), detail=_error_text(b"".join(piece for _, piece in pieces)))
     if "text/event-stream" not in content_type:
         return Reply(error="bad_response", detail=f"expected an event stream, got {content_type or 'no content type'}")
-    return _read_stream(pieces, complete)
+    return (yield from _read_stream(pieces, complete))
 
 
 def events(pieces: Pieces) -> Iterator[tuple[int, bytes]]:
@@ -65,20 +70,24 @@ def _lines(pieces: Pieces) -> Iterator[tuple[int, bytes]]:
             yield pieces[piece][0], text
 
 
-def _read_stream(pieces: Pieces, complete: bool) -> Reply:
-    found = list(events(pieces))
-    done = bool(found) and found[-1][1] == b"[DONE]"
-    if done:
-        found.pop()
-    reply = Reply()
+def _read_stream(pieces: Pieces, complete: bool) -> Generator[None, None, Reply]:
+    reply, stream, done = Reply(), events(pieces), False
     try:
-        for (stamp, _), chunk in zip(found, _chunks([data for _, data in found]), strict=True):
-            _read_chunk(reply, stamp, chunk)
+        while batch := list(islice(stream, _AT_ONCE)):
+            done = batch[-1][1] == b"[DONE]"
+            _read_events(reply, batch[:-1] if done else batch)
+            if not done:
+                yield
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         reply.error, reply.detail = "bad_response", f"a chunk that cannot be read: {error}"[:200]
     if reply.error is None and not (done and complete):
         reply.error, reply.detail = "truncated", "the stream ended before [DONE]"
     return reply
+
+
+def _read_events(reply: Reply, batch: Sequence[tuple[int, bytes]]) -> None:
+    for (stamp, _), chunk in zip(batch, _chunks([data for _, data in batch]), strict=True):
+        _read_chunk(reply, stamp, chunk)
 
 
 def _chunks(payloads: list[bytes]) -> Iterator[Any]:

@@ -6,7 +6,7 @@ import secrets
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from time import perf_counter_ns
@@ -55,13 +55,13 @@ async def run(header: Header, wire: Wire, write: Write, progress: Progress | Non
     return footer
 
 
-def to_record(exchange: Exchange, origin_ns: int) -> RequestRecord:
-    """Read an ended exchange into a record whose stamps count from `origin_ns`."""
+def to_record(exchange: Exchange, origin_ns: int) -> Generator[None, None, RequestRecord]:
+    """Read an ended exchange, pause by pause, into a record whose stamps count from `origin_ns`."""
     response = exchange.response
     reply = Reply()
     if response.status is not None:
         content_type = response.headers.get("content-type", "")
-        reply = read_reply(response.status, content_type, response.pieces, complete=exchange.error is None)
+        reply = yield from read_reply(response.status, content_type, response.pieces, exchange.error is None)
     error, detail = reply.error, reply.detail
     if exchange.error and error in (None, "truncated", "bad_response"):  # how it ended says more than how it looks
         error, detail = exchange.error, exchange.detail
@@ -97,6 +97,7 @@ class _Driver:
         self._prepared: deque[Exchange] = deque()
         self._prepare_ahead = max(_PREPARED, header.load.concurrency or 0)
         self._ended: deque[Exchange] = deque()
+        self._reading: Generator[None, None, RequestRecord] | None = None
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._sending, self._working, self._interrupted = True, False, False
         self._origin = self._first_sent = self._last_sent = 0
@@ -184,7 +185,7 @@ class _Driver:
     def _work(self) -> None:
         """One small piece of cold work per turn of the loop, so that reads are stamped in between."""
         try:
-            busy = self._record_one() or self._prepare_one()
+            busy = self._read_some() or self._prepare_one()
         except Exception as error:  # in a callback of the loop it would only be logged, and the run never end
             self._over.set_exception(error)
             return
@@ -195,13 +196,18 @@ class _Driver:
         if not (self._sending or self.client.in_flight or self._over.done()):
             self._over.set_result(None)
 
-    def _record_one(self) -> bool:
-        if not self._ended:
-            return False
-        record = to_record(self._ended.popleft(), self._origin)
-        self._write(record)
-        if self._progress:
-            self._progress.add(record)
+    def _read_some(self) -> bool:
+        if self._reading is None:
+            if not self._ended:
+                return False
+            self._reading = to_record(self._ended.popleft(), self._origin)
+        try:
+            next(self._reading)
+        except StopIteration as end:
+            self._reading = None
+            self._write(end.value)
+            if self._progress:
+                self._progress.add(end.value)
         return True
 
     def _prepare_one(self) -> bool:

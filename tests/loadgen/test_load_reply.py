@@ -1,6 +1,8 @@
 """Reading a streamed answer: what is a token, when it came, and what went wrong."""
 
 import itertools
+from collections.abc import Generator
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -12,8 +14,25 @@ from loadgen.reply import Reply, events, read_reply
 SSE = "text/event-stream; charset=utf-8"
 
 
+def finished(steps: Generator[None, None, Reply]) -> Reply:
+    """What the reader returns once it has made all its pauses."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(Reply, end.value)
+
+
 def read(*pieces: bytes, complete: bool = True) -> Reply:
-    return read_reply(200, SSE, list(enumerate(pieces)), complete)
+    return finished(read_reply(200, SSE, list(enumerate(pieces)), complete))
+
+
+def test_a_long_answer_is_read_in_steps() -> None:
+    """4 000 tokens take some sixty pauses and lose none, also where [DONE] begins a batch of its own."""
+    for tokens in (63, 64, 65, 4_000):
+        steps = read_reply(200, SSE, [(0, delta(content=" a") * tokens + DONE)], True)
+        assert sum(1 for _ in steps) == tokens // 64
+        assert len(read(delta(content=" a") * tokens + DONE).token_ns) == tokens
 
 
 def test_every_kind_of_output_is_a_token_and_a_role_is_not() -> None:
@@ -153,13 +172,13 @@ def test_wrong_counts_are_absent() -> None:
 def test_a_status_is_a_category(status: int, category: str) -> None:
     """Every status that is not 200, with the human part of its body."""
     for body in (b'{"error": {"message": "why"}}', b'{"detail": "why"}', b"why\n"):
-        reply = read_reply(status, "application/json", [(0, body)], True)
+        reply = finished(read_reply(status, "application/json", [(0, body)], True))
         assert (reply.error, reply.detail) == (category, "why")
 
 
 def test_an_answer_that_does_not_stream_is_a_bad_response() -> None:
     """200 with a whole JSON document cannot be timed token by token."""
-    reply = read_reply(200, "application/json", [(0, b"{}")], True)
+    reply = finished(read_reply(200, "application/json", [(0, b"{}")], True))
     assert reply.error == "bad_response"
     assert "application/json" in (reply.detail or "")
 
