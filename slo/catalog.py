@@ -264,7 +264,14 @@ SPAN_E2E = _own("llm_span_request_duration_seconds", Kind.HISTOGRAM, "Request du
                 *SPAN_LABELS, unit="s", buckets=REQUEST_LATENCY_BUCKETS)  # fmt: skip
 SPAN_QUEUE_TIME = _own("llm_span_request_queue_seconds", Kind.HISTOGRAM, "Queue time from request spans.",
                        *SPAN_LABELS, unit="s", buckets=REQUEST_LATENCY_BUCKETS)  # fmt: skip
+SPAN_PREFILL_TIME = _own("llm_span_request_prefill_seconds", Kind.HISTOGRAM, "Prefill time from request spans.",
+                         *SPAN_LABELS, unit="s", buckets=REQUEST_LATENCY_BUCKETS)  # fmt: skip
+SPAN_DECODE_TIME = _own("llm_span_request_decode_seconds", Kind.HISTOGRAM, "Decode time from request spans.",
+                        *SPAN_LABELS, unit="s", buckets=REQUEST_LATENCY_BUCKETS)  # fmt: skip
 SPAN_PROMPT_TOKENS = _own("llm_span_prompt_tokens_total", Kind.COUNTER, "Prompt tokens from request spans.",
+                          *SPAN_LABELS, unit="tokens")  # fmt: skip
+SPAN_CACHED_TOKENS = _own("llm_span_prompt_tokens_cached_total", Kind.COUNTER,
+                          "Prompt tokens taken from a cache, from request spans.",
                           *SPAN_LABELS, unit="tokens")  # fmt: skip
 SPAN_GENERATION_TOKENS = _own("llm_span_generation_tokens_total", Kind.COUNTER, "Output tokens from request spans.",
                               *SPAN_LABELS, unit="tokens")  # fmt: skip
@@ -281,6 +288,13 @@ SOURCE_SECONDS = _own("llm_exporter_source_duration_seconds", Kind.GAUGE, "How l
 SPANS_RECEIVED = _own("llm_exporter_spans_received_total", Kind.COUNTER, "Spans taken in, of any name.")
 SPANS_REJECTED = _own("llm_exporter_spans_rejected_total", Kind.COUNTER,
                       "Request spans that could not be used, or export requests refused.", "reason")  # fmt: skip
+SPANS_FORWARDED = _own("llm_exporter_spans_forwarded_total", Kind.COUNTER, "Spans that the upstream took.")
+SPANS_NOT_FORWARDED = _own("llm_exporter_spans_not_forwarded_total", Kind.COUNTER,
+                           "Spans kept from the upstream: sampled out, or lost for another reason.",
+                           "reason")  # fmt: skip
+FORWARD_QUEUE = _own("llm_exporter_forward_queue_bytes", Kind.GAUGE, "Spans that wait for the upstream.", unit="bytes")
+PUSHES = _own("llm_exporter_pushes_total", Kind.COUNTER, "Pushes of metrics over OTLP, by outcome (ok, failed).",
+              "outcome")  # fmt: skip
 SERIES_DROPPED = _own("llm_exporter_series_dropped", Kind.GAUGE,
                       "Series of a family that has too many of them and is left out.", "family")  # fmt: skip
 BUILD_INFO = _own("llm_exporter_build_info", Kind.GAUGE, "1, with the version of the exporter.", "version")
