@@ -5,34 +5,24 @@ series seen before costs one look-up and keeps the text of its value.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from math import isfinite, isnan
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from prometheus_client.utils import floatToGoString
 
 from exporters import text
+from exporters.dialects import ANYBODYS, DIALECTS, Origin, detect
 from exporters.model import EngineScrape, Family, SourceError
 from slo import catalog
-from slo.catalog import Kind, Metric
+from slo.catalog import Metric
 
-_SUFFIXES: Mapping[Kind, tuple[bytes, ...]] = {
-    Kind.COUNTER: (b"",),
-    Kind.GAUGE: (b"",),
-    Kind.HISTOGRAM: (b"_bucket", b"_sum", b"_count"),
-}
-# Any web server may count its requests under this name: on its own it does not make an engine.
-_ANYBODYS = frozenset({catalog.HTTP_REQUESTS})
-_HINT = "point --engine at the metrics of a vLLM server (usually http://HOST:8000), one without --disable-log-stats"
-
-
-class _Origin(NamedTuple):
-    """What a sample name of an engine stands for. A lower rank is a newer name of the same family."""
-
-    metric: Metric
-    suffix: bytes
-    upstream: str
-    rank: int
+# A family with more series is left out whole: some label of it holds what it should not, and a part would be a lie.
+# 64 data-parallel ranks give a histogram 1600.
+MAX_SERIES = 20_000
+# Lines remembered: about 25 MB. 64 data-parallel ranks show 30 000.
+_MAX_KNOWN = 100_000
+_HINT = "point --engine at an engine's metrics page; `slo-exporter describe` says where each engine serves it"
+_CONFIG = catalog.KV_CAPACITY.upstream["vllm"][0].name
 
 
 class _Group(NamedTuple):
@@ -46,50 +36,61 @@ class _Group(NamedTuple):
     capacity: bytes | None
 
 
-def _origins(engine: str) -> dict[bytes, _Origin]:
-    return {
-        upstream.name.encode() + suffix: _Origin(metric, suffix, upstream.name, rank)
-        for metric in catalog.families()
-        for rank, upstream in enumerate(metric.upstream.get(engine, ()))
-        for suffix in _SUFFIXES[metric.kind]
-    }
-
-
-_VLLM = _origins("vllm")
-_IGNORED = 0
+# A group, by its number, and the head we write in place of a line's own.
+_Target = tuple[int, bytes]
+_IGNORED, _SHARED, _FIRST = 0, 1, 2
+_NOTHING: _Target = (_IGNORED, b"")
 
 
 class EngineParser:
-    """Reads one engine's pages, one after another. `labels` are stamped on every series it yields."""
+    """Reads one engine's pages, one after another. `labels` are stamped on every series it yields.
 
-    def __init__(self, labels: Mapping[str, str] | None = None) -> None:
+    `kind` says which engine it is, else that is told from the page. `model` names the model of an engine that does not.
+    """
+
+    def __init__(self, labels: Mapping[str, str] | None = None, kind: str | None = None, model: str = "") -> None:
         self._labels = {name.encode(): text.escaped(value) for name, value in (labels or {}).items()}
+        self._stated = kind is not None
+        self._dialect = DIALECTS[kind or "vllm"]
+        self._model = (model,) if model else ()
         self._models: tuple[str, ...] = ()
         self._forget()
 
     def _forget(self) -> None:
-        # Per head of a line (name and labels): the group it belongs to and the head we write in its place.
-        self._known: dict[bytes, tuple[int, bytes]] = {}
-        self._groups: dict[_Group | None, int] = {None: _IGNORED}
+        # Per head of a line (name and labels): what becomes of it.
+        self._known: dict[bytes, _Target] = {}
+        # Lines that stand for several series, as the sum of a histogram that is also a counter.
+        self._shared: dict[bytes, list[_Target]] = {}
+        self._groups: dict[_Group, int] = {}
 
     def parse(self, body: bytes) -> EngineScrape:
         """Read a whole page. Raises SourceError when it is not an engine's, or broken."""
         try:
             text.check_complete(body)
             scrape = self._parse(body)
+            if not self._stated and not _of_engine(scrape) and (found := detect(body)):
+                self._dialect = found
+                self._forget()
+                scrape = self._parse(body)
             if scrape.models != self._models:  # what lines without a model name got is no longer true
                 self._models = scrape.models
                 self._forget()
                 scrape = self._parse(body)
         except ValueError as error:
             raise SourceError(str(error)) from None
-        if not scrape.families.keys() - _ANYBODYS:
-            raise SourceError(f"{text.what_is(body)}, without any metric of a known engine: {_HINT}")
+        if not _of_engine(scrape):
+            raise SourceError(self._strange(body))
         return scrape
+
+    def _strange(self, body: bytes) -> str:
+        engine = self._dialect.engine
+        whose, hint = (engine.title, engine.hint) if self._stated else ("a known engine", _HINT)
+        return f"{text.what_is(body)}, without any metric of {whose}: {hint}"
 
     def _parse(self, body: bytes) -> EngineScrape:
         lines = body.split(b"\n")
-        if len(self._known) > 2 * len(lines):  # series come and go; the memory must not grow with them
+        # Series come and go; the memory must not grow with them.
+        if len(self._known) > min(2 * len(lines), _MAX_KNOWN - 1):
             self._forget()
         known, found = self._known, defaultdict[int, dict[bytes, bytes]](dict)
         for line in lines:
@@ -104,23 +105,40 @@ class EngineParser:
     def _learn(self, line: bytes) -> tuple[int, bytes, bytes]:
         """Work out a line whose head is new: its group, our head and its value."""
         name = line.partition(b"{")[0].partition(b" ")[0]
-        origin = _VLLM.get(name)
-        if origin is None:
+        origins = self._dialect.origins.get(name)
+        if origins is None:
             if head := line.rpartition(b" ")[0]:
-                self._known[head] = (_IGNORED, b"")
-            return _IGNORED, b"", b""
+                self._remember(head, _NOTHING)
+            return *_NOTHING, b""
         sample = text.sample(line)
-        if sample.head not in self._known:  # it is known when a timestamp or an exemplar stands behind the value
-            self._known[sample.head] = self._translate(origin, sample)
-        return *self._known[sample.head], sample.value
+        # It is known when a timestamp or an exemplar stands behind the value.
+        target = self._known.get(sample.head) or self._target(origins, sample)
+        return *target, sample.value
 
-    def _translate(self, origin: _Origin, sample: text.Sample) -> tuple[int, bytes]:
-        labels, capacity = dict(sample.labels), None
+    def _remember(self, head: bytes, target: _Target) -> None:
+        if len(self._known) < _MAX_KNOWN:
+            self._known[head] = target
+
+    def _target(self, origins: tuple[Origin, ...], sample: text.Sample) -> _Target:
+        targets = [target for origin in origins if (target := self._translate(origin, sample))]
+        target = targets[0] if targets else _NOTHING
+        if len(targets) > 1:
+            target = (_SHARED, sample.head)
+            self._shared[sample.head] = targets
+        self._remember(sample.head, target)
+        return target
+
+    def _translate(self, origin: Origin, sample: text.Sample) -> _Target | None:
+        if any(sample.labels.get(label) != value for label, value in origin.where.items()):
+            return None
+        unwanted = self._dialect.drop | origin.where.keys()
+        kept = (label for label in sample.labels.items() if label[0] not in unwanted)
+        labels, capacity = {origin.rename.get(name, name): value for name, value in kept}, None
         pid, model = labels.pop(b"pid", None), labels.get(b"model_name")
-        if origin.metric is catalog.KV_CAPACITY:
+        if origin.upstream == _CONFIG:
             capacity = _capacity(labels)
             if capacity is None:
-                return _IGNORED, b""
+                return None
             labels = {name: labels[name] for name in (b"engine", b"model_name") if name in labels}
         if b"le" in labels:
             labels[b"le"] = floatToGoString(text.number(labels[b"le"])).encode()  # type: ignore[no-untyped-call]
@@ -129,10 +147,13 @@ class EngineParser:
         group = _Group(origin.metric, origin.upstream, origin.rank, model, pid, capacity)
         ours = text.head(origin.metric.name.encode() + origin.suffix, labels | self._labels) + b" "
         ours.decode()  # a page with anything but UTF-8 in it would be refused as a whole
-        return self._groups.setdefault(group, len(self._groups)), ours
+        return self._groups.setdefault(group, len(self._groups) + _FIRST), ours
 
-    def _finish(self, found: Mapping[int, dict[bytes, bytes]]) -> EngineScrape:
-        groups = [(group, found[i]) for group, i in self._groups.items() if group and i in found]
+    def _finish(self, found: dict[int, dict[bytes, bytes]]) -> EngineScrape:
+        for head, value in found.get(_SHARED, {}).items():
+            for i, ours in self._shared[head]:
+                found[i].setdefault(ours, value)
+        groups = [(group, found[i]) for group, i in self._groups.items() if i in found]
         models = sorted({text.plain(group.model) for group, _ in groups if group.model is not None})
         newest: dict[Metric, int] = {}
         for group, _ in groups:
@@ -143,10 +164,17 @@ class EngineParser:
             if group.rank == newest[group.metric]:
                 upstream[group.metric] = group.upstream
                 _gather(series[group.metric], group, lines)
+        dropped = {metric: len(lines) for metric, lines in series.items() if len(lines) > MAX_SERIES}
         families = {
-            metric: Family(upstream[metric], block) for metric, lines in series.items() if (block := _block(lines))
+            metric: Family(upstream[metric], block)
+            for metric, lines in series.items()
+            if metric not in dropped and (block := _block(lines))
         }
-        return EngineScrape(tuple(models), families)
+        return EngineScrape(tuple(models) or self._model, families, self._dialect.engine.kind, dropped)
+
+
+def _of_engine(scrape: EngineScrape) -> bool:
+    return bool(scrape.dropped) or any(family.upstream != ANYBODYS for family in scrape.families.values())
 
 
 def _gather(family: dict[bytes, bytes], group: _Group, lines: dict[bytes, bytes]) -> None:
@@ -160,18 +188,13 @@ def _gather(family: dict[bytes, bytes], group: _Group, lines: dict[bytes, bytes]
 
 
 def _block(lines: Mapping[bytes, bytes]) -> bytes:
-    """The lines as text. A NaN says that there is no value: its line goes. ValueError names a value that is none."""
-    if not _plain_numbers(lines.values()):
-        lines = {ours: value for ours, value in lines.items() if not isnan(text.number(value))}
+    """The lines as text, less those without a value: NaN, and what is negative where nothing can be.
+
+    ValueError names a value that is no number.
+    """
+    if not text.plain_numbers(lines.values()):
+        lines = {ours: value for ours, value in lines.items() if text.number(value) >= 0}
     return b"".join([b"%s%s\n" % line for line in lines.items()])
-
-
-def _plain_numbers(values: Iterable[bytes]) -> bool:
-    """Whether all are finite numbers, told without a look at each of them in Python."""
-    try:
-        return not b" ".join(values).translate(None, b"0123456789.e+- ") and isfinite(sum(map(float, values)))
-    except ValueError:
-        return False
 
 
 def _capacity(labels: Mapping[bytes, bytes]) -> bytes | None:

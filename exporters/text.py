@@ -1,7 +1,8 @@
 """Sample lines of the Prometheus text format and of OpenMetrics, as bytes: what a reader of samples needs of both."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from math import isfinite
 from typing import NamedTuple
 
 # Possessive quantifiers (*+): a line of any length is matched or refused in one pass.
@@ -49,6 +50,17 @@ def number(value: bytes) -> float:
     if not _NUMBER.fullmatch(value):
         raise ValueError(f"{_shown(value)} stands where a number belongs")
     return float(value)
+
+
+def plain_numbers(values: Iterable[bytes]) -> bool:
+    """Whether all are finite numbers of at least 0, told without a look at each of them in Python."""
+    joined = b" ".join(values)
+    if joined.translate(None, b"0123456789.e+- ") or joined.startswith(b"-") or b" -" in joined:
+        return False
+    try:
+        return isfinite(sum(map(float, joined.split(b" ")))) if joined else True
+    except ValueError:
+        return False
 
 
 def plain(value: bytes) -> str:
