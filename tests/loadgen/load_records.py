@@ -11,7 +11,6 @@ from loadgen.record import ErrorCategory, Footer, Lag, Line, Recording, RequestR
 RATE = 20.0
 LOAD = Load(rate=RATE, arrivals="constant", requests=100)
 QUIET = Lag(p50=0.0001, p99=0.001, max=0.002)
-SPECS = Path(__file__).parents[2] / "slo" / "specs"
 
 
 def request(

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from load_records import SPECS, footer, recording, request
+from load_records import footer, recording, request
 from load_servers import header
 
 from loadgen import report
@@ -17,9 +17,25 @@ from loadgen.page import page
 from loadgen.record import Recording, RequestRecord
 from loadgen.summary import quantile, summarize
 from loadgen.verdict import Verdict, judge
-from slo import spec
+from slo import catalog
+from slo.sli import AvailabilitySli, GoodputSli, LatencySli, SaturationSli, ThroughputSli
+from slo.spec import Slo, Spec
 
-CHAT = spec.load(SPECS / "chat.yaml")
+TTFT, TPOT = LatencySli(catalog.TTFT, 0.25), LatencySli(catalog.TPOT, 0.05)
+CHAT = Spec(
+    service="chat",
+    slos=tuple(
+        Slo(service="chat", name=name, objective=objective, sli=sli)
+        for name, objective, sli in (
+            ("ttft", 0.95, TTFT),
+            ("tpot", 0.95, TPOT),
+            ("throughput", 0.9, ThroughputSli(200, 8)),
+            ("kv-cache", 0.99, SaturationSli(0.95)),
+            ("availability", 0.99, AvailabilitySli()),
+            ("goodput", 0.9, GoodputSli((TTFT, TPOT))),
+        )
+    ),
+)
 GOOD = [request(i) for i in range(400)]
 MIXED = [request(i, ttft=0.4 if i % 10 == 0 else 0.1, error="timeout" if i % 50 == 0 else None) for i in range(400)]
 
