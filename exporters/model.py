@@ -25,10 +25,12 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class EngineScrape:
-    """One reading of an engine's metrics page."""
+    """One reading of the page of an engine, which `kind` names; `dropped` are the sizes of families too large."""
 
     models: tuple[str, ...]
     families: Mapping[Metric, Family]
+    kind: str = ""
+    dropped: Mapping[Metric, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,10 @@ class GpuScrape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanFacts:
-    """One request as the engine's span tells it. Durations in seconds, `start` in Unix time; None is absent."""
+    """One request as the engine's span tells it. Durations in seconds, `start` in Unix time; None is absent.
+
+    `labels` are the values of the span labels asked for, in their order, empty where the span has none.
+    """
 
     trace_id: str
     start: float
@@ -66,7 +71,9 @@ class SpanFacts:
     prefill: float | None = None
     decode: float | None = None
     prompt_tokens: int | None = None
+    cached_tokens: int | None = None
     output_tokens: int | None = None
+    labels: tuple[str, ...] = ()
 
     def to_request(self) -> Request:
         """The same request in the words of the SLIs."""
