@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from slo.commands import build, check, push, status
+from slo.commands import build, check, propose, push, status
 from slo.commands.common import UsageError
 from slo.spec import SpecError
 
 USAGE = 2
-COMMANDS = (build, check, push, status)
+COMMANDS = (build, check, push, status, propose)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,162 @@
+"""What load tests measured: the records and baseline files of `slo-load`, read by their documented format.
+
+Latencies are the client's and count from the intended start. Only a records file keeps the order of the requests,
+and with it what they say about each other.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from slo.sli import Request
+
+T = TypeVar("T")
+
+RECORDS, BASELINE, VERSION = "llm-slo-records", "llm-slo-baseline", 1
+NS = 1_000_000_000
+# Errors that say nothing about the service: refused as wrong or as too many, broken off or failed by the client.
+NOT_COUNTED = {"http_4xx", "http_429", "cancelled", "client_error"}
+
+
+class RunError(ValueError):
+    """A file that cannot be used; the text says which, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where the figures come from. `started_ns` is Unix time in nanoseconds; what is not known is empty."""
+
+    path: str
+    started_ns: int
+    model: str
+    engine: str
+    gpus: str
+    load: str
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One load test: seconds of each latency by its name, and whether each request that counts was answered.
+
+    `ordered` says that values stand in the order of the requests, not sorted.
+    """
+
+    origin: Origin
+    latencies: Mapping[str, Sequence[float]]
+    answered: Sequence[bool]
+    ordered: bool
+
+
+def read(path: Path) -> Run:
+    """A records or a baseline file. Raises RunError."""
+    text = _text(path)
+    if text.startswith("{\n"):  # a baseline is one indented object, records are one object a line
+        return _located(f"{path}", text, lambda body: _baseline(path, body))
+    origin, requests = _records(path, text)
+    values = {name: [getattr(request, name) for request in requests] for name in ("ttft", "tpot", "e2e")}
+    return Run(
+        origin=origin,
+        latencies={name: [value for value in found if value is not None] for name, found in values.items()},
+        answered=[request.ok for request in requests if request.ok is not None],
+        ordered=True,
+    )
+
+
+def read_requests(path: Path) -> list[Request]:
+    """The requests of a records file in the order of their intended starts. Raises RunError."""
+    return _records(path, _text(path))[1]
+
+
+def _baseline(path: Path, body: dict[str, Any]) -> Run:
+    """A baseline keeps sorted TTFT and TPOT values, and of everything else only figures."""
+    _expect_format(body, BASELINE)
+    outcomes: dict[str, int] = body["summary"]["outcomes"]
+    bad = sum(count for outcome, count in outcomes.items() if outcome not in NOT_COUNTED | {"ok"})
+    return Run(
+        origin=_origin(path, body),
+        latencies={name: [float(value) for value in body.get(name, ())] for name in ("ttft", "tpot")},
+        answered=[True] * outcomes.get("ok", 0) + [False] * bad,
+        ordered=False,
+    )
+
+
+def _records(path: Path, text: str) -> tuple[Origin, list[Request]]:
+    """Where the records come from, and the requests. The last line of a killed run may be torn; it is left out."""
+    first, *rest = text.split("\n")
+    origin = _located(f"{path}:1", first, lambda body: _header(path, body))
+    if rest and not _is_json(rest[-1]):
+        rest.pop()
+    places = [(f"{path}:{number}", line) for number, line in enumerate(rest, 2) if line]
+    found = [_located(place, line, lambda body: _request(body, origin.started_ns)) for place, line in places]
+    return origin, sorted((request for request in found if request), key=lambda request: request.start)
+
+
+def _header(path: Path, body: dict[str, Any]) -> Origin:
+    _expect_format(body, RECORDS)
+    return _origin(path, body["header"])
+
+
+def _request(body: dict[str, Any], started_ns: int) -> Request | None:
+    """A record as a Request; None for the footer."""
+    if "footer" in body:
+        return None
+    due, stamps = body["scheduled_ns"], body.get("token_ns", ())
+    tokens, error = body.get("output_tokens") or 0, body.get("error")
+    paced = not error and len(stamps) > 1 and tokens > 1
+    return Request(
+        start=(started_ns + due) / NS,
+        ok=None if error in NOT_COUNTED else error is None,
+        ttft=(stamps[0] - due) / NS if stamps else None,
+        tpot=(stamps[-1] - stamps[0]) / NS / (tokens - 1) if paced else None,
+        e2e=None if error else (body["done_ns"] - due) / NS,
+        output_tokens=body.get("output_tokens"),
+    )
+
+
+def _origin(path: Path, facts: Mapping[str, Any]) -> Origin:
+    fingerprint = facts["fingerprint"]
+    return Origin(
+        path=str(path),
+        started_ns=int(facts["started_unix_ns"]),
+        model=str(fingerprint["model"]),
+        engine=" ".join(str(fingerprint[key]) for key in ("engine", "engine_version") if fingerprint.get(key)),
+        gpus=", ".join(map(str, fingerprint.get("gpus", ()))),
+        load=" ".join(f"{key}={value}" for key, value in facts["load"].items()),
+        simulated=bool(fingerprint.get("simulated", False)),
+    )
+
+
+def _expect_format(body: dict[str, Any], name: str) -> None:
+    if body.get("format") != name or body.get("version") != VERSION:
+        raise ValueError(f"not {name} version {VERSION}, which this release reads")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RunError(f"{path}: not a text file; give records or a baseline that 'slo-load run' wrote") from None
+
+
+def _located(place: str, text: str, read_body: Callable[[dict[str, Any]], T]) -> T:
+    try:
+        return read_body(json.loads(text, parse_constant=_no_number))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise RunError(f"{place}: not what 'slo-load run' writes as records or baseline: {error}") from None
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text or "0")
+    except ValueError:
+        return False
+    return True
