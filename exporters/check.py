@@ -19,7 +19,7 @@ def table(reports: Sequence[dict[str, Any]]) -> str:
     lines: list[str] = []
     for report in reports:
         what = ", ".join(report.get("models", ()) or report.get("gpus", ())) or "no model name"
-        found = f"{len(report['families'])} families of {what}"
+        found = f"{report.get('kind', '')}  {len(report['families'])} families of {what}".strip()
         lines.append(f"{report['source']}  {report['endpoint']}  {report['error'] or found}")
         lines += (f"    {name:44} {upstream}".rstrip() for name, upstream in report["families"].items())
     return "\n".join(lines)
@@ -34,7 +34,7 @@ def _engine(scrape: EngineScrape | None) -> dict[str, Any]:
     if scrape is None:
         return {}
     families = {metric.name: family.upstream for metric, family in scrape.families.items()}
-    return {"models": list(scrape.models), "families": families}
+    return {"kind": scrape.kind, "models": list(scrape.models), "families": families}
 
 
 def _gpus(scrape: GpuScrape | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -15,12 +16,13 @@ from typing import NoReturn
 import uvicorn
 from prometheus_client import CollectorRegistry
 
-from exporters import check, fetch, sources, tracing
+from exporters import check, describe, engine_sources, fetch, sources, tracing
 from exporters.collector import DEADLINE, Collector, Source
 from exporters.exact import SpanMetrics
 from exporters.model import EngineScrape, GpuScrape, UsageError
 from exporters.server import create_app
 from slo import spec
+from slo.engines import ENGINES
 
 USAGE = 2
 # Seconds that requests under way are given when the process is told to end: as long as a scrape may take, and one more.
@@ -36,10 +38,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `slo-exporter` until it is told to end; returns the exit code: 0, or 2 for what the user has to mend."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == [describe.NAME]:
+        return describe.main(argv[1:])
     parser = _parser()
     options = parser.parse_args(argv)
-    if twice := {url for url in options.engine if options.engine.count(url) > 1}:
-        parser.error(f"--engine {fetch.without_password(twice.pop())} is given twice")
+    pages = [*(engine.url for engine in options.engine), *options.merge]
+    if twice := {url for url in pages if pages.count(url) > 1}:
+        parser.error(f"{fetch.without_password(twice.pop())} is given twice")
     if options.json and not options.check:
         parser.error("--json goes with --check")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -59,10 +65,19 @@ def _parser() -> argparse.ArgumentParser:
         prog="slo-exporter",
         description="Sidecar of an LLM inference engine: engine metrics, GPU telemetry and request spans on one "
         "/metrics page, in one vocabulary.",
+        epilog=f"slo-exporter {describe.NAME} prints what every engine exposes, and under which name",
     )
     add = parser.add_argument
-    add("--engine", action="append", required=True, type=_url, metavar="URL",
-        help="engine to read (vLLM), http://HOST:PORT or the full URL of its metrics; may be repeated")  # fmt: skip
+    add("--engine", action="append", required=True, type=_engine, metavar="[KIND=]URL",
+        help="engine to read, http://HOST:PORT or the full URL of its metrics; which engine it is shows in them, or is "
+        f"stated ({', '.join(ENGINES)}); may be repeated")  # fmt: skip
+    add("--model-name", default="", metavar="NAME",
+        help="the model's name, for engines whose metrics do not say it (TGI, llama.cpp)")  # fmt: skip
+    add("--passthrough", type=_regex, metavar="REGEX",
+        help="families of the engines to pass on as they stand too, by their whole name")  # fmt: skip
+    add("--merge", action="append", default=[], type=_url, metavar="URL",
+        help="metrics page of another container, all of whose families are passed on as they stand; may be "
+        "repeated")  # fmt: skip
     add("--gpu", choices=("auto", "nvml", "dcgm", "none"), default="auto",
         help="where GPU telemetry comes from; auto (the default) takes NVML if it shows a GPU, else dcgm-exporter if "
         "--dcgm-url is given or the node's answers at HOST_IP:9400")  # fmt: skip
@@ -76,6 +91,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="with --check: print one JSON object")
     add("--version", action="version", version=f"%(prog)s {version('llm-slo')}")
     return parser
+
+
+def _engine(text: str) -> engine_sources.EngineUrl:
+    try:
+        return engine_sources.engine_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _regex(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
 
 
 def _url(text: str) -> str:
@@ -111,7 +140,8 @@ async def _serve(options: argparse.Namespace, env: Mapping[str, str]) -> int:
     with _listen(*options.listen) as listener:
         port = listener.getsockname()[1]
         pages, registry = fetch.Pages(), CollectorRegistry()
-        collector = Collector(*await _sources(pages, options, env))
+        extras = engine_sources.merged(pages, options.merge)
+        collector = Collector(*await _sources(pages, options, env), extras=extras)
         app = create_app(collector, SpanMetrics(registry, slos), registry, pages.close)
         stop_tracing = tracing.start(app, traces_to, port) if traces_to else lambda: None
         log.info("serving http://%s:%d/metrics", options.listen[0], port)
@@ -129,7 +159,8 @@ async def _sources(
     pages: fetch.Pages, options: argparse.Namespace, env: Mapping[str, str]
 ) -> tuple[list[Source[EngineScrape]], list[Source[GpuScrape]]]:
     gpus = await sources.gpus(pages, options.gpu, options.dcgm_url, env)
-    return sources.engines(pages, options.engine), gpus
+    engines = engine_sources.engines(pages, options.engine, options.model_name, options.passthrough)
+    return engines, gpus
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import threading
 import time
@@ -9,7 +10,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from exporters.model import EngineScrape, GpuReading, GpuScrape, SourceError, SourceStatus
+from exporters.economics import Ledger, Usage
+from exporters.ending import Limits
+from exporters.model import EngineScrape, GpuReading, GpuScrape, RawFamilies, SourceError, SourceStatus
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -35,6 +38,8 @@ class Snapshot:
     engines: tuple[EngineScrape, ...] = ()
     gpus: tuple[GpuReading, ...] = ()
     statuses: tuple[SourceStatus, ...] = ()
+    usage: tuple[Usage, ...] = ()
+    extras: tuple[RawFamilies, ...] = ()
 
 
 class Source(Generic[T]):
@@ -80,11 +85,24 @@ class Source(Generic[T]):
 
 
 class Collector:
-    """Reads engines and GPUs for every scrape, and remembers what each engine served when it was last read."""
+    """Reads engines and GPUs for every scrape, and remembers what each engine served when it was last read.
 
-    def __init__(self, engines: Sequence[Source[EngineScrape]], gpus: Sequence[Source[GpuScrape]] = ()) -> None:
+    `extras` are pages that pass through; `limits` cuts the waiting short when the process ends.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[Source[EngineScrape]],
+        gpus: Sequence[Source[GpuScrape]] = (),
+        limits: Limits | None = None,
+        ledger: Ledger | None = None,
+        extras: Sequence[Source[RawFamilies]] = (),
+    ) -> None:
         self._engines = engines
         self._gpus = gpus
+        self._extras = extras
+        self._limits = limits or Limits()
+        self._ledger = ledger or Ledger()
         self._logged: dict[tuple[str, str], tuple[str | None, float]] = {}
         self._models: dict[str, tuple[str, ...]] = {}
 
@@ -106,14 +124,21 @@ class Collector:
 
     async def collect(self, deadline: float = DEADLINE) -> Snapshot:
         """Read everything; what has not answered within `deadline` seconds counts as down."""
-        engines, gpus = await asyncio.gather(read(self._engines, deadline), read(self._gpus, deadline))
+        engines, gpus, extras = await asyncio.gather(
+            read(self._engines, deadline, self._limits),
+            read(self._gpus, deadline, self._limits),
+            read(self._extras, deadline, self._limits),
+        )
         scrapes = tuple(outcome.value for outcome in engines if outcome.value is not None)
         self._models |= {outcome.status.endpoint: outcome.value.models for outcome in engines if outcome.value}
-        statuses = (*(outcome.status for outcome in engines), *_gpu_statuses(gpus))
+        passed = tuple(outcome.value for outcome in extras if outcome.value is not None)
+        statuses = tuple(outcome.status for outcome in engines + extras) + tuple(_gpu_statuses(gpus))
         for status in statuses:
             self._log(status)
-        readings = (gpu for outcome in gpus if outcome.value for gpu in outcome.value.gpus)
-        return Snapshot(scrapes, tuple(readings), statuses)
+        readings = tuple(gpu for outcome in gpus if outcome.value for gpu in outcome.value.gpus)
+        if readings:
+            self._ledger.see(readings, time.monotonic())
+        return Snapshot(scrapes, readings, statuses, self._ledger.usage(), passed)
 
     def _log(self, status: SourceStatus) -> None:
         key, now = (status.source, status.endpoint), time.monotonic()
@@ -127,13 +152,15 @@ class Collector:
             log.warning("%s %s: %s", *key, status.error)
 
 
-async def read(sources: Sequence[Source[T]], deadline: float) -> list[Outcome[T]]:
-    """Read sources at once; one that has not answered within `deadline` seconds failed."""
+async def read(sources: Sequence[Source[T]], deadline: float, limits: Limits | None = None) -> list[Outcome[T]]:
+    """Read sources at once; one that has not answered within `deadline` seconds, or when `limits` are cut, failed."""
     tasks = [source.begin() for source in sources]
     # What has been hanging for longer than that already (a wedged driver) is not waited for again.
     fresh = [task for source, task in zip(sources, tasks, strict=True) if source.age < deadline]
     if fresh:
-        await asyncio.wait(fresh, timeout=deadline)
+        with contextlib.suppress(TimeoutError):
+            async with (limits or Limits()).within(deadline):
+                await asyncio.wait(fresh)
     return [
         task.result() if task.done() else source.failed(f"no answer within {deadline:g} s")
         for source, task in zip(sources, tasks, strict=True)

@@ -11,8 +11,8 @@ from exporters.model import SourceError
 MAX_PAGE = 16 * 1024 * 1024
 
 
-def metrics_url(text: str) -> str:
-    """The page meant by `http://HOST:PORT` (its /metrics) or by a full URL. Raises ValueError when it is no URL."""
+def metrics_url(text: str, path: str = "/metrics") -> str:
+    """The page meant by `http://HOST:PORT` (its `path`) or by a full URL. Raises ValueError when it is no URL."""
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and text.isprintable()
@@ -20,7 +20,7 @@ def metrics_url(text: str) -> str:
         usable = False
     if not usable or " " in text:
         raise ValueError(f"{text!r} is no URL; write it like http://127.0.0.1:8000")
-    return parts._replace(path=parts.path if parts.path.strip("/") else "/metrics", fragment="").geturl()
+    return parts._replace(path=parts.path if parts.path.strip("/") else path, fragment="").geturl()
 
 
 def without_password(url: str) -> str:
@@ -42,6 +42,8 @@ class Pages:
             async with asyncio.timeout(seconds), self._client.stream("GET", url) as response:
                 if response.status_code != httpx.codes.OK:
                     raise SourceError(f"HTTP {response.status_code} {response.reason_phrase}; is it the metrics page?")
+                if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
+                    raise SourceError(f"a page compressed with {encoding}, which was not asked for")
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
                     body += chunk

@@ -24,25 +24,48 @@ class Family:
 
 
 @dataclass(frozen=True, slots=True)
+class RawFamily:
+    """One family as its source has it: its kind in Prometheus' text format, and the value of each series."""
+
+    kind: str
+    help: bytes
+    samples: Mapping[bytes, bytes]
+
+
+# Per name, as sample lines have it.
+RawFamilies = Mapping[bytes, RawFamily]
+
+
+@dataclass(frozen=True, slots=True)
 class EngineScrape:
-    """One reading of the page of an engine, which `kind` names; `dropped` are the sizes of families too large."""
+    """One reading of the page of an engine, which `kind` names.
+
+    `dropped` are the sizes of families that have too many series; `raw` are those that pass through as they stand.
+    """
 
     models: tuple[str, ...]
     families: Mapping[Metric, Family]
     kind: str = ""
     dropped: Mapping[Metric, int] = field(default_factory=dict)
+    raw: RawFamilies = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuReading:
-    """One reading of one GPU, in the catalogue's units; what the board does not tell is absent from `values`."""
+    """One reading of one GPU or MIG instance, in the catalogue's units; what is not told is absent.
+
+    `values` holds the families that have the labels of a GPU only, `labelled` those with one label more, by its value.
+    An instance has the UUID of its GPU as `parent`, whose reading holds what only the whole board can tell.
+    """
 
     uuid: str
     index: str
     name: str = ""
     driver: str = ""
+    parent: str = ""
+    profile: str = ""
     values: Mapping[Metric, float] = field(default_factory=dict)
-    throttled: Mapping[str, bool] = field(default_factory=dict)
+    labelled: Mapping[Metric, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Exposed
 from prometheus_client.exposition import choose_encoder
 
+from exporters import exemplars, gpu_tables, verbatim
 from exporters.collector import Snapshot
 from exporters.join import engine_gpus
 from exporters.model import EngineScrape
@@ -17,22 +18,24 @@ from slo.catalog import Kind, Metric
 _OPENMETRICS = "application/openmetrics-text"
 _EOF = b"# EOF\n"
 _VERSION = version("llm-slo")
-_GPU_VALUES = tuple(metric for metric in catalog.families() if metric.labels == catalog.GPU_LABELS)
-
-# A row: the label values in the catalogue's order, and the value.
-_Row = tuple[tuple[str, ...], float]
 
 
 def render(snapshot: Snapshot, spans: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
     """The page and its content type: OpenMetrics where the Accept header names it, else Prometheus text 0.0.4."""
     openmetrics = _OPENMETRICS in accept
     encode, content_type = choose_encoder(_OPENMETRICS if openmetrics else "")
-    own = encode(_Own(snapshot, spans)).removesuffix(_EOF)
-    return own + engine_text(snapshot.engines, openmetrics) + (_EOF if openmetrics else b""), content_type
+    own = _Own(snapshot, spans)
+    body = encode(own).removesuffix(_EOF)
+    body += verbatim.render((*(scrape.raw for scrape in snapshot.engines), *snapshot.extras), openmetrics)
+    if not openmetrics:
+        return body + engine_text(snapshot.engines), content_type
+    return body + engine_text(snapshot.engines, True, exemplars.of_spans(own.spans)) + _EOF, content_type
 
 
-def engine_text(scrapes: Iterable[EngineScrape], openmetrics: bool = False) -> bytes:
-    """The engines' families in the catalogue's order, HELP naming where each was read from."""
+def engine_text(
+    scrapes: Iterable[EngineScrape], openmetrics: bool = False, pending: exemplars.Pending | None = None
+) -> bytes:
+    """The engines' families in the catalogue's order, HELP naming where each was read from, with exemplars."""
     scrapes = tuple(scrapes)
     parts: list[bytes] = []
     for metric in catalog.families():
@@ -41,7 +44,8 @@ def engine_text(scrapes: Iterable[EngineScrape], openmetrics: bool = False) -> b
             name = metric.name.removesuffix("_total") if openmetrics and metric.kind is Kind.COUNTER else metric.name
             upstream = ", ".join(dict.fromkeys(family.upstream for family in found))
             parts.append(f"# HELP {name} {metric.help} ({upstream})\n# TYPE {name} {metric.kind}\n".encode())
-            parts += (family.samples for family in found)
+            waiting = (pending or {}).get(metric, {})
+            parts += (exemplars.attach(family.samples, waiting) for family in found)
     return b"".join(parts)
 
 
@@ -50,34 +54,30 @@ class _Own:
 
     def __init__(self, snapshot: Snapshot, spans: CollectorRegistry) -> None:
         self._snapshot = snapshot
-        self._spans = spans
+        self.spans = [*spans.collect()]
 
     def collect(self) -> Iterator[Exposed]:
         for metric, rows in _tables(self._snapshot):
             if rows:
                 yield _family(metric, rows)
-        for family in self._spans.collect():
+        for family in self.spans:
             family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             if family.samples:
                 yield family
 
 
-def _tables(snapshot: Snapshot) -> Iterator[tuple[Metric, list[_Row]]]:
+def _tables(snapshot: Snapshot) -> Iterator[tuple[Metric, list[gpu_tables.Row]]]:
     yield catalog.BUILD_INFO, [((_VERSION,), 1)]
     yield catalog.SOURCE_UP, [((s.source, s.endpoint), s.up) for s in snapshot.statuses]
     yield catalog.SOURCE_SECONDS, [((s.source, s.endpoint), s.seconds) for s in snapshot.statuses]
-    gpus = snapshot.gpus
-    for metric in _GPU_VALUES:
-        yield metric, [((gpu.uuid, gpu.index), gpu.values[metric]) for gpu in gpus if metric in gpu.values]
-    yield (
-        catalog.GPU_THROTTLED,
-        [((gpu.uuid, gpu.index, reason), on) for gpu in gpus for reason, on in gpu.throttled.items()],
-    )
-    yield catalog.GPU_INFO, [((gpu.uuid, gpu.index, gpu.name, gpu.driver), 1) for gpu in gpus]
-    yield catalog.ENGINE_GPU_INFO, [(pair, 1) for pair in engine_gpus(snapshot.engines, gpus)]
+    dropped = [(metric.name, size) for scrape in snapshot.engines for metric, size in scrape.dropped.items()]
+    yield catalog.SERIES_DROPPED, [((name,), sum(size for n, size in dropped if n == name)) for name in dict(dropped)]
+    yield from gpu_tables.readings(snapshot.gpus)
+    yield from gpu_tables.economics(snapshot.usage)
+    yield catalog.ENGINE_GPU_INFO, [(pair, 1) for pair in engine_gpus(snapshot.engines, snapshot.gpus)]
 
 
-def _family(metric: Metric, rows: Iterable[_Row]) -> Exposed:
+def _family(metric: Metric, rows: Iterable[gpu_tables.Row]) -> Exposed:
     kind = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.labels)
     for labels, value in rows:

@@ -1,23 +1,17 @@
-"""From what the user asked for to the sources of a scrape."""
+"""From what the user asked for to the GPU sources of a scrape."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 import pynvml
 
 from exporters import dcgm, fetch
 from exporters.collector import DEADLINE, Source, in_thread, read
-from exporters.engines import EngineParser
-from exporters.model import EngineScrape, GpuScrape, UsageError
+from exporters.model import GpuScrape, UsageError
 from exporters.nvml import NvmlReader
 
 log = logging.getLogger(__name__)
-
-
-def engines(pages: fetch.Pages, urls: Sequence[str]) -> list[Source[EngineScrape]]:
-    """A source per URL. The series of several are told apart by an `endpoint` label, that of one needs none."""
-    return [_engine(pages, url, labelled=len(urls) > 1) for url in urls]
 
 
 async def gpus(
@@ -49,16 +43,6 @@ async def gpus(
 async def _answers(source: Source[GpuScrape]) -> bool:
     (outcome,) = await read([source], DEADLINE)
     return outcome.status.up
-
-
-def _engine(pages: fetch.Pages, url: str, labelled: bool) -> Source[EngineScrape]:
-    endpoint = fetch.without_password(url)
-    parser = EngineParser({"endpoint": endpoint} if labelled else {})
-
-    async def scrape() -> EngineScrape:
-        return parser.parse(await pages.get(url, DEADLINE))
-
-    return Source("engine", endpoint, scrape)
 
 
 def _dcgm(pages: fetch.Pages, url: str, env: Mapping[str, str]) -> Source[GpuScrape]:

@@ -11,7 +11,7 @@ ENGINE = Engine(
         "llm_generation_tokens_total": named("llamacpp:tokens_predicted_total"),
         "llm_requests_running": named("llamacpp:requests_processing"),
         "llm_requests_waiting": named("llamacpp:requests_deferred"),
-        "llm_kv_cache_usage_ratio": named("llamacpp:kv_cache_usage_ratio", until="removed since"),
+        "llm_kv_cache_usage_ratio": named("llamacpp:kv_cache_usage_ratio", until="it was removed"),
         "llm_spec_decode_draft_tokens_total": named("llamacpp:spec_decode_num_draft_tokens_total"),
         "llm_spec_decode_accepted_tokens_total": named("llamacpp:spec_decode_num_accepted_tokens_total"),
     },

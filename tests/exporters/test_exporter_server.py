@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporters import fetch, otlp, sources
+from exporters import engine_sources, fetch, otlp, sources
 from exporters.collector import Collector
 from exporters.exact import SpanMetrics
 from exporters.server import create_app
@@ -39,7 +39,7 @@ def sidecar(*engines: str, dcgm: str = "") -> Iterator[tuple[httpx.Client, uvico
     """A sidecar of these upstreams, and a client to it."""
     pages, registry = fetch.Pages(), CollectorRegistry()
     gpus = asyncio.run(sources.gpus(pages, "dcgm" if dcgm else "none", dcgm and fetch.metrics_url(dcgm), {}))
-    collector = Collector(sources.engines(pages, [fetch.metrics_url(url) for url in engines]), gpus)
+    collector = Collector(engine_sources.engines(pages, [engine_sources.engine_url(url) for url in engines]), gpus)
     app = create_app(collector, SpanMetrics(registry, [SLO]), registry, pages.close)
     with serving(app) as (url, server), httpx.Client(base_url=url, trust_env=False) as client:
         yield client, server
