@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from slo import stdout
 from slo.commands import build, check, propose, push, status
 from slo.commands.common import UsageError
 from slo.spec import SpecError
@@ -17,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `slo-gen`; returns the exit code: 0, 1 for what a command found wrong, 2 for bad usage or a bad spec."""
     args = _parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        return stdout.run(lambda: int(args.run(args)))
     except (SpecError, UsageError) as error:
         print(f"slo-gen: {error}", file=sys.stderr)
         return USAGE
