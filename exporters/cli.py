@@ -21,7 +21,7 @@ from exporters.collector import DEADLINE, Collector, Source
 from exporters.exact import SpanMetrics
 from exporters.model import EngineScrape, GpuScrape, UsageError
 from exporters.server import create_app
-from slo import spec
+from slo import spec, stdout
 from slo.engines import ENGINES
 
 USAGE = 2
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for chatty in ("httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
-        return asyncio.run(_check(options, os.environ) if options.check else _serve(options, os.environ))
+        main_task = _check if options.check else _serve
+        return stdout.run(lambda: asyncio.run(main_task(options, os.environ)))
     except (UsageError, spec.SpecError) as error:
         print(f"slo-exporter: {error}", file=sys.stderr)
         return USAGE
