@@ -13,21 +13,16 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
-import uvicorn
-from prometheus_client import CollectorRegistry
+import pynvml
 
-from exporters import check, describe, engine_sources, fetch, sources, tracing
-from exporters.collector import DEADLINE, Collector, Source
-from exporters.exact import SpanMetrics
+from exporters import arguments, check, describe, economics, engine_sources, fetch, gpu_sources, runner
+from exporters.collector import Collector, Source
+from exporters.ending import Limits
 from exporters.model import EngineScrape, GpuScrape, UsageError
-from exporters.server import create_app
 from slo import spec, stdout
 from slo.engines import ENGINES
 
 USAGE = 2
-# Seconds that requests under way are given when the process is told to end: as long as a scrape may take, and one more.
-GRACE = int(DEADLINE) + 1
-log = logging.getLogger(__name__)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,19 +74,34 @@ def _parser() -> argparse.ArgumentParser:
     add("--merge", action="append", default=[], type=_url, metavar="URL",
         help="metrics page of another container, all of whose families are passed on as they stand; may be "
         "repeated")  # fmt: skip
-    add("--gpu", choices=("auto", "nvml", "dcgm", "none"), default="auto",
+    add("--gpu", choices=gpu_sources.CHOICES, default="auto",
         help="where GPU telemetry comes from; auto (the default) takes NVML if it shows a GPU, else dcgm-exporter if "
-        "--dcgm-url is given or the node's answers at HOST_IP:9400")  # fmt: skip
+        "--dcgm-url is given or the node's answers at HOST_IP:9400, and looks again until there is one")  # fmt: skip
     add("--dcgm-url", type=_url, metavar="URL",
         help="dcgm-exporter of this node; with POD_NAME and POD_NAMESPACE in the environment only the GPUs that it "
         "lists for that pod count")  # fmt: skip
+    add("--gpu-url", type=_url, metavar="URL",
+        help="page of the exporter that --gpu names (dcgm, amd, gaudi, intel), where it is not on HOST_IP")  # fmt: skip
+    add("--gpu-uuids", metavar="ID,...",
+        help="count only these GPUs, by UUID or index; CUDA_VISIBLE_DEVICES and NVIDIA_VISIBLE_DEVICES do the "
+        "same")  # fmt: skip
+    add("--price", type=_price, metavar="PER_GPU_HOUR",
+        help="what a GPU costs per hour (2.50, 2.50EUR): its cost is counted")  # fmt: skip
     add("--slo", metavar="SPEC", help="SLO spec: its latency and goodput SLOs are counted from spans, exactly")
-    add("--listen", default="0.0.0.0:9402", type=_address, metavar="HOST:PORT",
+    add("--listen", default="0.0.0.0:9402", type=arguments.address, metavar="HOST:PORT",
         help="address to serve on (0.0.0.0:9402; 9400 is taken on GPU nodes, by dcgm-exporter)")  # fmt: skip
+    arguments.add_spans(parser)
     add("--check", action="store_true", help="read every source once, print what is there, and end")
     add("--json", action="store_true", help="with --check: print one JSON object")
     add("--version", action="version", version=f"%(prog)s {version('llm-slo')}")
     return parser
+
+
+def _price(text: str) -> economics.Price:
+    try:
+        return economics.price(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _engine(text: str) -> engine_sources.EngineUrl:
@@ -115,13 +125,6 @@ def _url(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no address; write it like 0.0.0.0:9402 or [::]:9402")
-    return host.strip("[]"), int(port)
-
-
 async def _check(options: argparse.Namespace, env: Mapping[str, str]) -> int:
     pages = fetch.Pages()
     engines, gpus = await _sources(pages, options, env)
@@ -137,31 +140,27 @@ async def _serve(options: argparse.Namespace, env: Mapping[str, str]) -> int:
     # The server, once it is down, raises the signal that ended it again: that is a clean end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     slos = spec.load(options.slo).slos if options.slo else ()
-    traces_to = tracing.target(env)
     with _listen(*options.listen) as listener:
-        port = listener.getsockname()[1]
-        pages, registry = fetch.Pages(), CollectorRegistry()
+        pages, limits = fetch.Pages(), Limits()
         extras = engine_sources.merged(pages, options.merge)
-        collector = Collector(*await _sources(pages, options, env), extras=extras)
-        app = create_app(collector, SpanMetrics(registry, slos), registry, pages.close)
-        stop_tracing = tracing.start(app, traces_to, port) if traces_to else lambda: None
-        log.info("serving http://%s:%d/metrics", options.listen[0], port)
-        first = asyncio.create_task(collector.collect())  # says in the log what answers and what does not
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
-        try:
-            await uvicorn.Server(config).serve(sockets=[listener])
-        finally:
-            first.cancel()
-            stop_tracing()
+        collector = Collector(
+            *await _sources(pages, options, env), limits=limits, extras=extras, ledger=economics.Ledger(options.price)
+        )
+        await runner.serve(listener, collector, slos, options, env, pages, limits)
     return 0
 
 
 async def _sources(
     pages: fetch.Pages, options: argparse.Namespace, env: Mapping[str, str]
 ) -> tuple[list[Source[EngineScrape]], list[Source[GpuScrape]]]:
-    gpus = await sources.gpus(pages, options.gpu, options.dcgm_url, env)
+    gpus = gpu_sources.choose(pages, pynvml, options.gpu, dcgm_url=options.dcgm_url, gpu_url=options.gpu_url,
+                              uuids=options.gpu_uuids, env=env)  # fmt: skip
+    if options.check:
+        await gpus.look()
+    else:
+        gpus.keep_looking(gpu_sources.pauses())
     engines = engine_sources.engines(pages, options.engine, options.model_name, options.passthrough)
-    return engines, gpus
+    return engines, gpus.found
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,13 +1,15 @@
 """Every metric family this project emits: the single place where a name, unit, label or bucket is written.
 
 Exporter, rules, dashboards, simulator and load generator reach a family through the constants below,
-so a typo is an AttributeError and not an empty panel. What each engine calls a family is in its table in slo/engines.
+so a typo is an AttributeError and not an empty panel. What each engine calls a family is in its table in slo/engines,
+and each source of GPU telemetry in slo/gpus.
 Bucket bounds are vLLM's defaults (unchanged from 0.8.5 to 0.33, vllm/v1/metrics/loggers.py and buckets.py).
 """
 
 from collections.abc import Iterator
 
 from slo.engines import ENGINES
+from slo.gpus import GPU_SOURCES
 from slo.metric import Kind as Kind
 from slo.metric import Metric as Metric
 from slo.metric import Upstream as Upstream
@@ -51,10 +53,10 @@ def _engine(name: str, kind: Kind, text: str, *, unit: str = "", labels: tuple[s
                        buckets=buckets, upstream=upstream, otel=otel))  # fmt: skip
 
 
-def _gpu(name: str, kind: Kind, text: str, *dcgm: Upstream, unit: str = "", labels: tuple[str, ...] = (),
-         otel: str = "") -> Metric:  # fmt: skip
+def _gpu(name: str, kind: Kind, text: str, *labels: str, unit: str = "", otel: str = "") -> Metric:
+    upstream = {source: names[name] for source, names in GPU_SOURCES.items() if name in names}
     return _add(Metric(name=name, kind=kind, help=text, unit=unit, labels=GPU_LABELS + labels,
-                       upstream={"dcgm": dcgm}, otel=otel))  # fmt: skip
+                       upstream=upstream, otel=otel))  # fmt: skip
 
 
 def _own(name: str, kind: Kind, text: str, *labels: str, unit: str = "", buckets: tuple[float, ...] = ()) -> Metric:
@@ -173,80 +175,83 @@ FLOPS = _engine(
 )  # fmt: skip
 
 # --- GPU ------------------------------------------------------------------------------------------------------------
-# DCGM 4.6 renamed hundreds of fields and kept the old names as aliases; both are accepted (gpu section of docs).
 
-MIB = 1024.0 * 1024.0
-
-GPU_UTILIZATION = _gpu(
-    "llm_gpu_utilization_ratio", Kind.GAUGE, "Share of time in which any kernel ran.",
-    Upstream("DCGM_FI_DEV_GPU_UTIL", scale=0.01),
-    Upstream("DCGM_FI_DEV_GPU_UTIL_RATIO", scale=0.01),  # still 0..100 whatever its name says
-    unit="ratio", otel="hw.gpu.utilization",
-)  # fmt: skip
-GPU_MEMORY_UTILIZATION = _gpu(
-    "llm_gpu_memory_utilization_ratio", Kind.GAUGE, "Share of time in which device memory was read or written.",
-    Upstream("DCGM_FI_DEV_MEM_COPY_UTIL", scale=0.01), unit="ratio",
-)  # fmt: skip
-GPU_MEMORY_USED = _gpu(
-    "llm_gpu_memory_used_bytes", Kind.GAUGE, "Device memory in use.",
-    Upstream("DCGM_FI_DEV_FB_USED", scale=MIB), unit="bytes", otel="hw.gpu.memory.usage",
-)  # fmt: skip
-GPU_MEMORY_FREE = _gpu(
-    "llm_gpu_memory_free_bytes", Kind.GAUGE, "Device memory free.",
-    Upstream("DCGM_FI_DEV_FB_FREE", scale=MIB), unit="bytes",
-)  # fmt: skip
-GPU_POWER = _gpu(
-    "llm_gpu_power_watts", Kind.GAUGE, "Power draw of the board.",
-    Upstream("DCGM_FI_DEV_POWER_USAGE"), Upstream("DCGM_FI_DEV_BOARD_POWER_WATTS"), unit="watts", otel="hw.power",
-)  # fmt: skip
-GPU_POWER_LIMIT = _gpu(
-    "llm_gpu_power_limit_watts", Kind.GAUGE, "Enforced power limit.",
-    Upstream("DCGM_FI_DEV_ENFORCED_POWER_LIMIT"), Upstream("DCGM_FI_DEV_BOARD_POWER_LIMIT_ENFORCED_WATTS"),
-    Upstream("DCGM_FI_DEV_POWER_MGMT_LIMIT"), Upstream("DCGM_FI_DEV_BOARD_POWER_LIMIT_REQUESTED_WATTS"),
-    unit="watts",
-)  # fmt: skip
-GPU_ENERGY = _gpu(
-    "llm_gpu_energy_joules_total", Kind.COUNTER, "Energy since the driver was loaded.",
-    Upstream("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", scale=1e-3), unit="joules", otel="hw.energy",
-)  # fmt: skip
-GPU_TEMPERATURE = _gpu(
-    "llm_gpu_temperature_celsius", Kind.GAUGE, "Temperature of the GPU.",
-    Upstream("DCGM_FI_DEV_GPU_TEMP"), Upstream("DCGM_FI_DEV_GPU_TEMP_CELSIUS"), unit="celsius",
-    otel="hw.temperature",
-)  # fmt: skip
-GPU_SM_CLOCK = _gpu(
-    "llm_gpu_sm_clock_hertz", Kind.GAUGE, "Clock of the streaming multiprocessors.",
-    Upstream("DCGM_FI_DEV_SM_CLOCK", scale=1e6), unit="hertz",
-)  # fmt: skip
-GPU_MEMORY_CLOCK = _gpu(
-    "llm_gpu_memory_clock_hertz", Kind.GAUGE, "Clock of the device memory.",
-    Upstream("DCGM_FI_DEV_MEM_CLOCK", scale=1e6), unit="hertz",
-)  # fmt: skip
-GPU_SM_ACTIVE = _gpu(
-    "llm_gpu_sm_active_ratio", Kind.GAUGE, "Share of cycles with a warp on the multiprocessors (profiling).",
-    Upstream("DCGM_FI_PROF_SM_ACTIVE"), Upstream("DCGM_FI_PROF_SM_UTIL_RATIO"), unit="ratio",
-)  # fmt: skip
-GPU_TENSOR_ACTIVE = _gpu(
-    "llm_gpu_tensor_active_ratio", Kind.GAUGE, "Share of cycles the tensor pipe was active (profiling).",
-    Upstream("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE"), Upstream("DCGM_FI_PROF_TENSOR_UTIL_RATIO"), unit="ratio",
-)  # fmt: skip
-GPU_DRAM_ACTIVE = _gpu(
-    "llm_gpu_dram_active_ratio", Kind.GAUGE, "Share of cycles device memory was sending or receiving (profiling).",
-    Upstream("DCGM_FI_PROF_DRAM_ACTIVE"), Upstream("DCGM_FI_PROF_DRAM_UTIL_RATIO"), unit="ratio",
-)  # fmt: skip
-GPU_THROTTLED = _gpu(
-    "llm_gpu_throttled", Kind.GAUGE, "1 while the clocks are held down for this reason (NVML).", labels=("reason",)
-)
-GPU_PCIE_REPLAYS = _gpu(
-    "llm_gpu_pcie_replays_total", Kind.COUNTER, "PCIe replays.",
-    Upstream("DCGM_FI_DEV_PCIE_REPLAY_COUNTER"), Upstream("DCGM_FI_DEV_PCIE_REPLAY_TOTAL"),
-)  # fmt: skip
+GPU_UTILIZATION = _gpu("llm_gpu_utilization_ratio", Kind.GAUGE, "Share of time in which any kernel ran.",
+                       unit="ratio", otel="hw.gpu.utilization")  # fmt: skip
+GPU_MEMORY_UTILIZATION = _gpu("llm_gpu_memory_utilization_ratio", Kind.GAUGE,
+                              "Share of time in which device memory was read or written.", unit="ratio")  # fmt: skip
+GPU_MEMORY_USED = _gpu("llm_gpu_memory_used_bytes", Kind.GAUGE, "Device memory in use.",
+                       unit="bytes", otel="hw.gpu.memory.usage")  # fmt: skip
+GPU_MEMORY_FREE = _gpu("llm_gpu_memory_free_bytes", Kind.GAUGE, "Device memory free.", unit="bytes")
+GPU_MEMORY_RESERVED = _gpu("llm_gpu_memory_reserved_bytes", Kind.GAUGE,
+                           "Device memory kept by driver and firmware, beside used and free.",
+                           unit="bytes")  # fmt: skip
+GPU_POWER = _gpu("llm_gpu_power_watts", Kind.GAUGE, "Power draw of the board.", unit="watts", otel="hw.power")
+GPU_POWER_LIMIT = _gpu("llm_gpu_power_limit_watts", Kind.GAUGE, "Enforced power limit.", unit="watts")
+GPU_ENERGY = _gpu("llm_gpu_energy_joules_total", Kind.COUNTER, "Energy since the driver was loaded.",
+                  unit="joules", otel="hw.energy")  # fmt: skip
+GPU_TEMPERATURE = _gpu("llm_gpu_temperature_celsius", Kind.GAUGE, "Temperature of the GPU.",
+                       unit="celsius", otel="hw.temperature")  # fmt: skip
+GPU_MEMORY_TEMPERATURE = _gpu("llm_gpu_memory_temperature_celsius", Kind.GAUGE, "Temperature of the device memory.",
+                              unit="celsius")  # fmt: skip
+GPU_SM_CLOCK = _gpu("llm_gpu_sm_clock_hertz", Kind.GAUGE, "Clock of the streaming multiprocessors.", unit="hertz")
+GPU_MEMORY_CLOCK = _gpu("llm_gpu_memory_clock_hertz", Kind.GAUGE, "Clock of the device memory.", unit="hertz")
+GPU_GRAPHICS_ACTIVE = _gpu("llm_gpu_graphics_active_ratio", Kind.GAUGE,
+                           "Share of time the graphics or compute engine was active (profiling).",
+                           unit="ratio")  # fmt: skip
+GPU_SM_ACTIVE = _gpu("llm_gpu_sm_active_ratio", Kind.GAUGE,
+                     "Share of cycles with a warp on the multiprocessors (profiling).", unit="ratio")  # fmt: skip
+GPU_TENSOR_ACTIVE = _gpu("llm_gpu_tensor_active_ratio", Kind.GAUGE,
+                         "Share of cycles the tensor pipe was active (profiling).", unit="ratio")  # fmt: skip
+GPU_DRAM_ACTIVE = _gpu("llm_gpu_dram_active_ratio", Kind.GAUGE,
+                       "Share of cycles device memory was sending or receiving (profiling).",
+                       unit="ratio")  # fmt: skip
+GPU_THROTTLED = _gpu("llm_gpu_throttled", Kind.GAUGE, "1 while the clocks are held down for this reason.", "reason")
+GPU_THROTTLED_SECONDS = _gpu("llm_gpu_throttled_seconds_total", Kind.COUNTER,
+                             "Time in which the clocks were held down for this reason.", "reason",
+                             unit="s")  # fmt: skip
+GPU_ECC_ERRORS = _gpu("llm_gpu_ecc_errors_total", Kind.COUNTER,
+                      "Memory errors over the life of the board, corrected or uncorrected.", "type",
+                      otel="hw.errors")  # fmt: skip
+GPU_REMAPPED_ROWS = _gpu("llm_gpu_remapped_rows_total", Kind.COUNTER,
+                         "Memory rows replaced by spare ones, by the kind of error that led to it.", "type")  # fmt: skip
+GPU_ROW_REMAP_PENDING = _gpu("llm_gpu_row_remap_pending", Kind.GAUGE, "1 while rows wait for a reset to be remapped.")
+GPU_ROW_REMAP_FAILURE = _gpu("llm_gpu_row_remap_failure", Kind.GAUGE,
+                             "1 when a row could not be remapped: the board wants replacing.")  # fmt: skip
+GPU_PCIE_REPLAYS = _gpu("llm_gpu_pcie_replays_total", Kind.COUNTER, "PCIe replays.")
+GPU_PCIE_BYTES = _gpu("llm_gpu_pcie_bytes_total", Kind.COUNTER, "Bytes over PCIe, sent or received by the GPU.",
+                      "direction", unit="bytes", otel="hw.gpu.io")  # fmt: skip
+GPU_PCIE_RATE = _gpu("llm_gpu_pcie_bytes_per_second", Kind.GAUGE,
+                     "Bytes over PCIe per second, where the source has no counter (profiling).",
+                     "direction")  # fmt: skip
+GPU_NVLINK_BYTES = _gpu("llm_gpu_nvlink_bytes_total", Kind.COUNTER,
+                        "Payload bytes over all NVLink links, sent or received by the GPU.", "direction",
+                        unit="bytes")  # fmt: skip
+GPU_NVLINK_RATE = _gpu("llm_gpu_nvlink_bytes_per_second", Kind.GAUGE,
+                       "Bytes over NVLink per second, where the source has no counter (profiling).",
+                       "direction")  # fmt: skip
 # A gauge holding the *code* of the last XID, sticky until the next one: dcgm-exporter has no event counter.
-GPU_LAST_XID = _gpu(
-    "llm_gpu_last_xid", Kind.GAUGE, "Code of the last XID error, 0 for none; it stays until the next error.",
-    Upstream("DCGM_FI_DEV_XID_ERRORS"), Upstream("DCGM_FI_DEV_XID_ERROR"),
-)  # fmt: skip
-GPU_INFO = _gpu("llm_gpu_info", Kind.GAUGE, "1, with the device name and driver.", labels=("name", "driver"))
+GPU_LAST_XID = _gpu("llm_gpu_last_xid", Kind.GAUGE,
+                    "Code of the last XID error, 0 for none; it stays until the next error.")  # fmt: skip
+GPU_XID_ERRORS = _gpu("llm_gpu_xid_errors_total", Kind.COUNTER,
+                      "XID errors by code, since the sidecar began to watch.", "xid")  # fmt: skip
+# increase() misses the first sample of a series, and a rare error has no other.
+GPU_XID_LAST_SEEN = _gpu("llm_gpu_xid_last_seen_timestamp_seconds", Kind.GAUGE,
+                         "When an XID error of this code was last seen.", "xid", unit="s")  # fmt: skip
+GPU_RECOVERY_ACTION = _gpu("llm_gpu_recovery_action", Kind.GAUGE,
+                           "What the GPU needs: 0 nothing, 1 GPU reset, 2 node reboot, 3 drain P2P, 4 drain and reset, "
+                           "5 IMEX, 6 bus reset, 7 system reboot.")  # fmt: skip
+GPU_PROCESS_MEMORY = _gpu("llm_gpu_process_memory_bytes", Kind.GAUGE,
+                          "Device memory of a compute process; the pid is the host's.", "pid",
+                          unit="bytes")  # fmt: skip
+GPU_INFO = _gpu("llm_gpu_info", Kind.GAUGE,
+                "1, with the device name and driver; a MIG instance names its GPU and its profile.",
+                "name", "driver", "parent", "profile")  # fmt: skip
+GPU_SECONDS = _own("llm_gpu_seconds_total", Kind.COUNTER,
+                   "Time this GPU was at hand, used or idle; a MIG instance counts by itself.",
+                   *GPU_LABELS, unit="s")  # fmt: skip
+GPU_COST = _own("llm_gpu_cost_total", Kind.COUNTER, "That time at the price per GPU hour given with --price.",
+                *GPU_LABELS, "currency")  # fmt: skip
 ENGINE_GPU_INFO = _own(
     "llm_engine_gpu_info", Kind.GAUGE, "1 for every GPU that serves a model: joins engine and GPU families.",
     "model_name", "gpu_uuid",
@@ -278,6 +283,31 @@ SPAN_GENERATION_TOKENS = _own("llm_span_generation_tokens_total", Kind.COUNTER, 
 SLO_EVENTS = _own("llm_slo_events_total", Kind.COUNTER, "Requests that count for an SLO, judged one by one from spans.",
                   "slo", *SPAN_LABELS)  # fmt: skip
 SLO_GOOD_EVENTS = _own("llm_slo_good_events_total", Kind.COUNTER, "Of those, the good ones.", "slo", *SPAN_LABELS)
+
+# --- the load generator's own view ------------------------------------------------------------------------------------
+# `load` says how much is sent, such as "20/s" or "8 in flight": runs at the same load continue the same series.
+
+LOAD_LABELS = ("model_name", "load")
+LOAD_SECONDS = _own("llm_load_seconds_total", Kind.COUNTER, "How long load was sent: the run's time so far.",
+                    *LOAD_LABELS, unit="s")  # fmt: skip
+LOAD_OFFERED = _own("llm_load_offered_requests_per_second", Kind.GAUGE,
+                    "Requests per second that the schedule of an open loop asks for.", *LOAD_LABELS)  # fmt: skip
+LOAD_REQUESTS = _own("llm_load_requests_total", Kind.COUNTER,
+                     "Requests that ended, by outcome: ok, or the client's category of error.",
+                     *LOAD_LABELS, "outcome")  # fmt: skip
+LOAD_TOKENS = _own("llm_load_output_tokens_total", Kind.COUNTER, "Output tokens that reached the client.",
+                   *LOAD_LABELS, unit="tokens")  # fmt: skip
+LOAD_TTFT = _own("llm_load_time_to_first_token_seconds", Kind.HISTOGRAM,
+                 "TTFT as the client measured it, from the intended start.",
+                 *LOAD_LABELS, unit="s", buckets=TTFT_BUCKETS)  # fmt: skip
+LOAD_TPOT = _own("llm_load_time_per_output_token_seconds", Kind.HISTOGRAM, "TPOT as the client measured it.",
+                 *LOAD_LABELS, unit="s", buckets=TOKEN_LATENCY_BUCKETS)  # fmt: skip
+LOAD_E2E = _own("llm_load_request_duration_seconds", Kind.HISTOGRAM,
+                "Intended start to the last byte of a complete answer.",
+                *LOAD_LABELS, unit="s", buckets=REQUEST_LATENCY_BUCKETS)  # fmt: skip
+LOAD_SEND_LAG = _own("llm_load_send_lag_seconds", Kind.HISTOGRAM,
+                     "Intended start to the real one: the client's own lateness.",
+                     *LOAD_LABELS, unit="s", buckets=TTFT_BUCKETS)  # fmt: skip
 
 # --- the exporter itself --------------------------------------------------------------------------------------------
 

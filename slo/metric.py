@@ -21,6 +21,7 @@ class Upstream:
 
     Only series that carry the labels `where` are meant; `rename` gives the source's name of a label and ours.
     `buckets` are the source's own edges: None where they are the family's, empty where they are not known.
+    `label` is the value of the family's last label that the name stands for, where it stands for one.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Upstream:
     where: Mapping[str, str] = field(default_factory=dict, hash=False)
     rename: Mapping[str, str] = field(default_factory=dict, hash=False)
     buckets: tuple[float, ...] | None = field(default=None, hash=False)
+    label: str = ""
 
     def __str__(self) -> str:
         """The name, with the labels that are needed."""

@@ -5,7 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from slo import artefacts, catalog
+from slo import artefacts
+from slo.engines import ENGINES
 from slo.promql import EXPORTER
 from slo.spec import Spec, SpecError, load
 
@@ -27,8 +28,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def add_source(parser: argparse.ArgumentParser) -> None:
     """Whose metric names the rules use."""
-    engines = {engine for metric in catalog.families() for engine in metric.upstream if engine != "dcgm"}
-    sources = [EXPORTER, *sorted(engines)]
+    sources = [EXPORTER, *sorted(ENGINES)]
     parser.add_argument("--source", choices=sources, default=EXPORTER, help="whose metric names to use")
 
 
