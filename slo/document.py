@@ -88,9 +88,9 @@ class Mapping:
             hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(self._known)}"
             raise key.error(f"unknown key {name!r}; {hint}")
 
-    def text_items(self) -> dict[str, str]:
-        """A mapping of free keys to single values."""
-        taken = {name: value.text() for name, (_, value) in self._left.items()}
+    def pairs(self) -> list[tuple[Value, Value]]:
+        """All keys and values of a mapping whose keys are free."""
+        taken = list(self._left.values())
         self._left.clear()
         return taken
 

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from slo.catalog import Metric
+from slo.catalog import Metric, Upstream
+from slo.engines import ENGINES
 
 EXPORTER = "exporter"
 
@@ -36,8 +37,11 @@ class Selector:
     matchers: tuple[Matcher, ...] = ()
 
     def render(self, scope: "Scope") -> str:
-        """The selector text in `scope`: under the name that the scope's source uses, with its matchers added."""
-        matchers = ",".join(str(m) for m in (*self.matchers, *scope.matchers_for(self.metric)))
+        """The selector text in `scope`: under the names that the scope's source uses, with its matchers added.
+
+        ValueError when the source has no such family, or no bucket that ends at a wanted `le`.
+        """
+        matchers = ",".join(map(str, scope.matchers_for(self.metric, self.matchers)))
         name = scope.name_of(self.metric) + self.suffix
         return f"{name}{{{matchers}}}" if matchers else name
 
@@ -55,20 +59,47 @@ class Scope:
 
     def name_of(self, metric: Metric) -> str:
         """The family's name at this source; ValueError when the source does not have it."""
-        if self.source == EXPORTER:
-            return metric.name
-        names = metric.upstream.get(self.source, ())
-        if not names:
-            raise ValueError(f"{self.source} does not expose {metric.name}")
-        return names[0].name
+        return metric.name if self.source == EXPORTER else self._upstream(metric).name
 
-    def matchers_for(self, metric: Metric) -> tuple[Matcher, ...]:
-        """The scope's matchers, less those on `model_name` where the source's family does not carry it."""
-        return tuple(m for m in self.matchers if self._carries(metric, m.label))
+    def matchers_for(self, metric: Metric, own: tuple[Matcher, ...] = ()) -> tuple[Matcher, ...]:
+        """What narrows `metric`: `own` and the scope's, in the source's words, less labels the family lacks."""
+        wanted = (*own, *(m for m in self.matchers if self._carries(metric, m.label)))
+        if self.source == EXPORTER:
+            return wanted
+        names = {ours: theirs for theirs, ours in self._renamed(metric).items()}
+        needed = (Matcher(label, "=", value) for label, value in self._upstream(metric).where.items())
+        return (*needed, *(self._le(metric, m) or replace(m, label=names.get(m.label, m.label)) for m in wanted))
 
     def by_for(self, metric: Metric) -> tuple[str, ...]:
         """The labels to aggregate `metric` by: the scope's, less `model_name` where the family lacks it."""
         return tuple(label for label in self.by if self._carries(metric, label))
+
+    def over(self, function: str, selector: Selector, window: str) -> str:
+        """`function` over `window` of a family's series, with the labels that matter called as we call them."""
+        text = f"{function}({selector.render(self)}[{window}])"
+        for theirs, ours in self._renamed(selector.metric).items() if self.source != EXPORTER else ():
+            if ours in (*self.by, "engine"):
+                text = f'label_replace({text}, "{ours}", "$1", "{theirs}", "(.*)")'
+        return text
+
+    def _upstream(self, metric: Metric) -> Upstream:
+        names = metric.upstream.get(self.source, ())
+        if not names:
+            raise ValueError(
+                f"{self.source} does not expose {metric.name}: {ENGINES[self.source].why_absent(metric.name)}"
+            )
+        return names[0]
+
+    def _renamed(self, metric: Metric) -> Mapping[str, str]:
+        return {**ENGINES[self.source].rename, **self._upstream(metric).rename}
+
+    def _le(self, metric: Metric, matcher: Matcher) -> Matcher | None:
+        """The matcher of a bucket. Before Prometheus 3, engines that are not in Python write `le="1"`, not `"1.0"`."""
+        if matcher.label != "le":
+            return None
+        edge = metric.edge(float(matcher.value), self.source)
+        whole = edge.removesuffix(".0")
+        return Matcher("le", "=", edge) if whole == edge else Matcher("le", "=~", f"{whole}(\\.0)?")
 
     def _carries(self, metric: Metric, label: str) -> bool:
         # Engines' HTTP middleware knows no model; the sidecar adds the label, a bare engine does not.
@@ -80,6 +111,11 @@ def quote(value: str) -> str:
     """`value` as a PromQL string literal."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
+
+
+def number(value: float) -> str:
+    """`value` as a PromQL number, with all the digits that matter: 200.0 -> `200`, 1234567.0 -> `1234567`."""
+    return f"{value:.12g}"
 
 
 def equals(labels: Mapping[str, str]) -> tuple[Matcher, ...]:
@@ -95,7 +131,7 @@ def aggregate(function: str, expr: str, by: Iterable[str]) -> str:
 
 def sum_rate(selector: Selector, window: str, scope: Scope) -> str:
     """Events per second over `window`: the rate first, then the sum, so that resets and churn stay right."""
-    return aggregate("sum", f"rate({selector.render(scope)}[{window}])", scope.by_for(selector.metric))
+    return aggregate("sum", scope.over("rate", selector, window), scope.by_for(selector.metric))
 
 
 _UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}

@@ -4,10 +4,12 @@ Only good and total events per second are recorded per SLO, never ratios: a rati
 exact, idle time weighs nothing and is never NaN. Everything else follows from them by rules shared by all SLOs.
 """
 
-from slo.promql import duration
+from slo.promql import duration, equals
 from slo.windows import DETECTION_SHARE, LOWEST_CAP, BurnAlert
 
 ERROR_BUDGET = "slo:error_budget:ratio"
+# Minutes open at the moment, of the SLIs that count good minutes.
+GOOD_SLICES, TOTAL_SLICES = "slo:good:slices", "slo:total:slices"
 GOOD_5M, TOTAL_5M = "slo:good:rate5m", "slo:total:rate5m"
 GOOD_1H, TOTAL_1H = "slo:good:rate1h", "slo:total:rate1h"
 # Events per five minutes, written every five minutes: read it with range selectors only, since an instant query
@@ -16,6 +18,12 @@ GOOD_INCREASE, TOTAL_INCREASE = "slo:good:increase5m", "slo:total:increase5m"
 PERIOD_ERROR = "slo:error_ratio:period"
 BUDGET_LEFT = "slo:budget_remaining:ratio"
 ENERGY_PER_OUTPUT = "llm:energy_per_output_token:joules"
+
+
+def of(name: str, slo: str = "", **labels: str) -> str:
+    """The series `name` of one SLO, or of all, with these labels."""
+    matchers = ",".join(map(str, equals(({"slo": slo} if slo else {}) | labels)))
+    return f"{name}{{{matchers}}}" if matchers else name
 
 
 def burn_rate(window: str) -> str:

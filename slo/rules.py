@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from slo import catalog, recorded
 from slo.promql import Scope, duration, equals
 from slo.recorded import BUDGET_LEFT, ERROR_BUDGET, PERIOD_ERROR, burn_factor, burn_rate
-from slo.sli import exact
+from slo.sli import SliceSli, exact
+from slo.sli.slices import slices_per_second
 from slo.spec import Slo, Spec
 from slo.windows import BURN_ALERTS, HOUR, BurnAlert
 
@@ -55,18 +56,28 @@ def spec_groups(spec: Spec, source: str) -> tuple[RuleGroup, ...]:
 
 def _slo_rules(slo: Slo, scope: Scope) -> Iterable[RecordingRule]:
     yield RecordingRule(ERROR_BUDGET, f"vector({slo.error_budget!r})", _info_labels(slo))
+    if isinstance(slo.sli, SliceSli):
+        yield RecordingRule(recorded.TOTAL_SLICES, slo.sli.slices(scope), {"slo": slo.id})
+        yield RecordingRule(recorded.GOOD_SLICES, slo.sli.good_slices(scope), {"slo": slo.id})
     for window, good_name, total_name in (
         ("5m", recorded.GOOD_5M, recorded.TOTAL_5M),
         ("1h", recorded.GOOD_1H, recorded.TOTAL_1H),
     ):
         good, total = _good_total(slo, window, scope)
-        yield RecordingRule(good_name, good, {"slo": slo.id})
+        if slo.sli.good_comes_late:
+            # After a start that only ever failed there is no series of good events: that is zero, not absence.
+            good += f" or on ({', '.join(scope.by)}) {recorded.of(total_name, slo.id)} * 0"
         yield RecordingRule(total_name, total, {"slo": slo.id})
+        yield RecordingRule(good_name, good, {"slo": slo.id})
 
 
 def _good_total(slo: Slo, window: str, scope: Scope) -> tuple[str, str]:
     if slo.exact:
         return exact(slo.id, window, scope)
+    if isinstance(slo.sli, SliceSli):
+        recordings = (recorded.of(name, slo.id) for name in (recorded.GOOD_SLICES, recorded.TOTAL_SLICES))
+        good, total = (slices_per_second(f"{series}[{window}]") for series in recordings)
+        return good, total
     return slo.sli.good(window, scope), slo.sli.total(window, scope)
 
 

@@ -15,7 +15,8 @@ FORBIDDEN = {
 }
 # Modules whose clock, randomness, files and sockets are arguments.
 PURE = [
-    *(f"slo/{m}.py" for m in ("catalog", "promql", "sli", "stats", "windows", "recorded", "rules", "render")),
+    *(f"slo/{m}.py" for m in ("catalog", "promql", "stats", "windows", "recorded", "rules", "render")),
+    *(f"slo/sli/{m}.py" for m in ("base", "requests", "slices", "query")),
     *(f"exporters/{m}.py" for m in ("model", "join")),
     *(f"loadgen/{m}.py" for m in ("arrivals", "workload", "summary", "verdict")),
     "loadgen/simulator/model.py",

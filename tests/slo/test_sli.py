@@ -7,12 +7,30 @@ from hypothesis import strategies as st
 
 from slo import catalog
 from slo.promql import Matcher, Scope, duration, quote
-from slo.sli import AvailabilitySli, Count, GoodputSli, LatencySli, Request, SaturationSli, Sli, ThroughputSli, exact
+from slo.sli import (
+    AvailabilitySli,
+    Count,
+    GoodputSli,
+    ItlSli,
+    LatencySli,
+    PromqlSli,
+    Request,
+    SaturationSli,
+    Sli,
+    StallSli,
+    ThroughputSli,
+    exact,
+)
 
 TTFT = LatencySli(catalog.TTFT, 0.25)
 TPOT = LatencySli(catalog.TPOT, 0.05)
 GOODPUT = GoodputSli((TTFT, TPOT))
-EVERY_SLI: list[Sli] = [TTFT, TPOT, GOODPUT, AvailabilitySli(), ThroughputSli(200, 8), SaturationSli(0.95)]
+OWN = PromqlSli(
+    'sum(rate(x{code!~"5..",{{selector}}}[{{window}}])) # mine', "sum(rate(x{ {{selector}} }[{{ .window }}]))"
+)
+EVERY_SLI: list[Sli] = [
+    TTFT, TPOT, ItlSli(0.1), GOODPUT, AvailabilitySli(), ThroughputSli(200, 8), SaturationSli(0.95), StallSli(120), OWN
+]  # fmt: skip
 
 
 def test_latency_renders_bucket_over_count() -> None:
@@ -103,6 +121,11 @@ def test_short_requests_in_turn_are_steady_demand() -> None:
     assert ThroughputSli(floor=60, demand=5).count(requests) == Count(0, 0)
 
 
+def test_big_numbers_keep_their_digits() -> None:
+    """A floor of 1234567 tokens a second is not rounded to six digits."""
+    assert ">= bool 1234567)" in ThroughputSli(1_234_567, 1).good_slices(Scope())
+
+
 def test_a_gap_in_demand_is_not_counted() -> None:
     """A second in which the service was idle for a moment does not count."""
     requests = [Request(start=s, ttft=0.0, e2e=0.9 if s == 4 else 1.0, output_tokens=10) for s in range(10)]
@@ -118,9 +141,23 @@ def test_no_token_is_lost_when_spread_over_seconds(n: int, tokens: int) -> None:
     assert count.good >= 1
 
 
-def test_saturation_cannot_be_seen_by_requests() -> None:
-    """Requests know nothing of the KV cache, so no number is made up."""
-    assert SaturationSli(0.95).count(steady(4, 10)) is None
+@pytest.mark.parametrize("sli", [SaturationSli(0.95), StallSli(120), ItlSli(0.1), OWN], ids=lambda s: type(s).__name__)
+def test_what_requests_cannot_see_is_not_made_up(sli: Sli) -> None:
+    """The cache, single engines, single gaps between tokens and a query of one's own are beyond requests: no number."""
+    assert sli.count(steady(4, 10)) is None
+
+
+def test_own_promql_is_narrowed_filled_in_and_stripped_of_labels() -> None:
+    """The placeholders are replaced, only the scope's labels stay, and a comment cannot swallow what follows."""
+    scope = Scope(matchers=(Matcher("namespace", "=", 'a"b'),), by=("tenant",))
+    assert OWN.total("1h", scope) == 'sum by (tenant) (sum(rate(x{ namespace="a\\"b" }[1h])))'
+    assert OWN.good("5m", scope).endswith("# mine\n)")
+
+
+def test_a_stall_is_seen_engine_by_engine() -> None:
+    """Engines behind one address are told apart, and a label to group by is not given twice."""
+    text = StallSli(120).slices(Scope(by=("model_name", "instance")))
+    assert text.startswith("sum by (model_name, instance) (((sum by (model_name, instance, engine) (min_over_time(")
 
 
 def test_literals() -> None:

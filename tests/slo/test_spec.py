@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from slo import catalog
-from slo.sli import GoodputSli, LatencySli
+from slo.sli import GoodputSli, ItlSli, LatencySli, PromqlSli, StallSli
 from slo.spec import SpecError, load
+from slo.windows import DAY
 
 SPECS = Path(__file__).parents[2] / "slo" / "specs"
 
@@ -57,6 +58,47 @@ def test_exact_slos_may_have_any_threshold(tmp_path: Path) -> None:
     assert load(write(tmp_path, text)).slos[0].sli == LatencySli(catalog.TTFT, 0.3)
 
 
+FULL = """\
+apiVersion: llm-slo/v1
+service: chat
+owner: serving
+labels: {team: serving, tier: "1"}
+group_by: [model_name, tenant, cluster]
+slos:
+  - name: itl
+    objective: 99.9%
+    period: 7d
+    owner: core
+    runbook: https://wiki.example/itl
+    labels: {tier: "0"}
+    sli:
+      latency: {metric: itl, threshold: 100ms}
+  - name: stall
+    objective: 99.5%
+    sli:
+      stall: {}
+  - name: gateway
+    objective: 99%
+    sli:
+      promql:
+        good: sum by (tenant) (rate(gw_requests_total{code!~"5.."}[{{window}}]))
+        total: sum by (tenant) (rate(gw_requests_total[{{window}}]))
+"""
+
+
+def test_an_slo_may_differ_from_what_its_spec_says(tmp_path: Path) -> None:
+    """Period, owner, runbook and labels are the spec's unless the SLO has its own; labels are merged."""
+    spec = load(write(tmp_path, FULL))
+    itl, stall, gateway = spec.slos
+    assert (itl.period, itl.owner, itl.runbook) == (7 * DAY, "core", "https://wiki.example/itl")
+    assert itl.labels == {"team": "serving", "tier": "0"}
+    assert (stall.period, stall.owner, stall.runbook) == (30 * DAY, "serving", "")
+    assert stall.labels == {"team": "serving", "tier": "1"}
+    assert (itl.sli, stall.sli) == (ItlSli(0.1), StallSli(120))
+    assert isinstance(gateway.sli, PromqlSli)
+    assert spec.group_by == ("model_name", "tenant", "cluster")
+
+
 def test_goodput_keeps_the_order_of_its_conditions() -> None:
     """The chat spec's goodput is TTFT and TPOT."""
     goodput = next(slo for slo in load(SPECS / "chat.yaml").slos if slo.name == "goodput")
@@ -84,7 +126,7 @@ BAD = {
     "same key twice": (GOOD + "service: again\n", "spec.yaml:8: 'service' is given twice"),
     "list for mapping": ("- a\n", "spec.yaml:1: expected a mapping"),
     "text for list": (GOOD[: GOOD.index("slos:")] + "slos: none\n", "spec.yaml:3: expected a list here"),
-    "no SLOs": (GOOD[: GOOD.index("slos:")] + "slos: []\n", "spec.yaml:1: 'slos' is empty"),
+    "no SLOs": (GOOD[: GOOD.index("slos:")] + "slos: []\n", "spec.yaml:3: 'slos' is empty"),
     "empty file": ("", "spec.yaml:1: the file is empty"),
     "no YAML": ("a: [1\nb: {", "spec.yaml:2: not valid YAML"),
     "tab": ("a:\n\t- b\n", "spec.yaml:2: not valid YAML"),
@@ -93,7 +135,7 @@ BAD = {
     "bad label": ("group_by: ['a-b']\n" + GOOD, "spec.yaml:1: 'a-b' is no Prometheus label"),
     "exact availability": (
         GOOD.replace("latency: {metric: ttft, threshold: 250ms}", "availability: {}") + "    exact: true\n",
-        "spec.yaml:4: 'exact' counts spans",
+        "spec.yaml:4: 'exact' counts requests",
     ),
 }  # fmt: skip
 

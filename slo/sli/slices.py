@@ -1,0 +1,199 @@
+"""The SLIs that count good minutes: throughput, stalls and KV-cache saturation.
+
+A slice is one minute: a scrape every 15-30 s allows no finer one in production.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from slo import catalog
+from slo.catalog import Metric
+from slo.promql import Scope, Selector, aggregate, duration, number, sum_rate
+from slo.sli.base import Count, Request
+
+SLICE = "1m"
+SLICE_SECONDS = 60
+
+
+class SliceSli(ABC):
+    """The SLIs whose event is one slice: `slices` and `good_slices` say how many there are at a time.
+
+    Rules record these two once a minute and average them; `good` and `total` do the same in one expression.
+    """
+
+    @property
+    def good_comes_late(self) -> bool:
+        return False
+
+    @abstractmethod
+    def slices(self, scope: Scope) -> str:
+        """PromQL: the number of slices open now that count."""
+
+    @abstractmethod
+    def good_slices(self, scope: Scope) -> str:
+        """PromQL: of those, the good ones."""
+
+    def good(self, window: str, scope: Scope) -> str:
+        return slices_per_second(f"({self.good_slices(scope)})[{window}:{SLICE}]")
+
+    def total(self, window: str, scope: Scope) -> str:
+        return slices_per_second(f"({self.slices(scope)})[{window}:{SLICE}]")
+
+
+def slices_per_second(ranged: str) -> str:
+    """PromQL: slices per second, from the range of a number of slices open at a time."""
+    return f"avg_over_time({ranged}) / {SLICE_SECONDS}"
+
+
+@dataclass(frozen=True, slots=True)
+class ThroughputSli(SliceSli):
+    """Good: a minute in which at least `floor` output tokens per second were made, while there was demand.
+
+    Only minutes with at least `demand` requests in flight from their first to their last second count: an idle
+    service owes no throughput. Tokens and requests are those of all replicas together.
+    """
+
+    floor: float
+    demand: int
+
+    @property
+    def condition(self) -> str:
+        return f"≥ {number(self.floor)} tok/s with ≥ {self.demand} in flight"
+
+    @property
+    def unit_of_count(self) -> str:
+        return "seconds"
+
+    @property
+    def needs(self) -> Metric:
+        return catalog.RUNNING
+
+    def slices(self, scope: Scope) -> str:
+        by = scope.by_for(catalog.RUNNING)
+        return f"({_least_requests(SLICE, by, scope)}) >= bool {self.demand}"
+
+    def good_slices(self, scope: Scope) -> str:
+        made = sum_rate(Selector(catalog.GENERATION_TOKENS), SLICE, scope)
+        return f"({self.slices(scope)}) * ({made} >= bool {number(self.floor)})"
+
+    def count(self, requests: Sequence[Request], /) -> Count | None:
+        """Second by second, which is stricter than production's minutes; tokens are spread over each decode."""
+        if not requests:
+            return Count(0, 0)
+        origin = min(r.start for r in requests)
+        seconds = int(max(r.start + (r.e2e or 0) for r in requests) - origin)
+        tokens = _tokens_per_second(requests, origin, seconds)
+        demanded = [s for s, low in enumerate(_least_in_flight(requests, origin, seconds)) if low >= self.demand]
+        return Count(sum(tokens[s] >= self.floor for s in demanded), len(demanded))
+
+
+@dataclass(frozen=True, slots=True)
+class StallSli(SliceSli):
+    """Good: a minute of one engine in which at least one token came out within `within` seconds.
+
+    Only engines that had requests in flight all that time count. A hung engine answers nobody and so has no bad
+    TTFT at all: this is the SLI that sees it.
+    """
+
+    within: int
+
+    @property
+    def condition(self) -> str:
+        return f"a token within {duration(self.within)} while requests are in flight"
+
+    @property
+    def unit_of_count(self) -> str:
+        return "engine minutes"
+
+    @property
+    def needs(self) -> Metric:
+        return catalog.RUNNING
+
+    def slices(self, scope: Scope) -> str:
+        return aggregate("sum", self._busy(scope), scope.by_for(catalog.RUNNING))
+
+    def good_slices(self, scope: Scope) -> str:
+        came = scope.over("increase", Selector(catalog.GENERATION_TOKENS), duration(self.within))
+        came = aggregate("sum", came, _each_engine(scope))
+        return aggregate("sum", f"{self._busy(scope)} * ({came} > bool 0)", scope.by_for(catalog.RUNNING))
+
+    def count(self, _requests: Sequence[Request], /) -> Count | None:
+        """Always None: requests do not see which engine answers."""
+        return None
+
+    def _busy(self, scope: Scope) -> str:
+        return f"(({_least_requests(duration(self.within), _each_engine(scope), scope)}) >= bool 1)"
+
+
+@dataclass(frozen=True, slots=True)
+class SaturationSli(SliceSli):
+    """Good: a minute of one engine in which on average less than `limit` of its KV cache was in use."""
+
+    limit: float
+
+    @property
+    def condition(self) -> str:
+        return f"KV cache < {self.limit:.0%} full"
+
+    @property
+    def unit_of_count(self) -> str:
+        return "engine minutes"
+
+    @property
+    def needs(self) -> Metric:
+        return catalog.KV_USAGE
+
+    def slices(self, scope: Scope) -> str:
+        return aggregate("count", self._usage(scope), scope.by_for(catalog.KV_USAGE))
+
+    def good_slices(self, scope: Scope) -> str:
+        return aggregate("sum", f"{self._usage(scope)} < bool {number(self.limit)}", scope.by_for(catalog.KV_USAGE))
+
+    def count(self, _requests: Sequence[Request], /) -> Count | None:
+        """Always None: requests do not see the cache."""
+        return None
+
+    def _usage(self, scope: Scope) -> str:
+        return scope.over("avg_over_time", Selector(catalog.KV_USAGE), SLICE)
+
+
+def _each_engine(scope: Scope) -> tuple[str, ...]:
+    """The labels that tell single engines apart: a data-parallel deployment has several behind one address."""
+    return tuple(dict.fromkeys((*scope.by_for(catalog.RUNNING), "instance", "engine")))
+
+
+def _least_requests(window: str, by: Sequence[str], scope: Scope) -> str:
+    """PromQL: the fewest requests in flight within `window`."""
+    parts = [
+        aggregate("sum", scope.over("min_over_time", Selector(metric), window), by)
+        for metric in (catalog.RUNNING, catalog.WAITING)
+    ]
+    return " + ".join(parts)
+
+
+def _least_in_flight(requests: Sequence[Request], origin: float, seconds: int) -> list[int]:
+    """The fewest requests in flight at any instant of each second after `origin`."""
+    steps = [(r.start - origin, 1) for r in requests if r.e2e]
+    steps += [(r.start + r.e2e - origin, -1) for r in requests if r.e2e]
+    least, level, last = [len(requests)] * seconds, 0, 0.0
+    for time, step in [*sorted(steps), (float(seconds), 0)]:
+        if time > last:  # what starts just as another ends leaves no gap
+            for second in range(int(last), min(seconds, math.ceil(time))):
+                least[second] = min(least[second], level)
+        level, last = level + step, time
+    return least
+
+
+def _tokens_per_second(requests: Sequence[Request], origin: float, seconds: int) -> list[int]:
+    """The output tokens of each second after `origin`, each request's spread evenly from its first to its last."""
+    tokens = [0] * (seconds + 1)
+    for request in requests:
+        if request.e2e is None or request.ttft is None or not request.output_tokens:
+            continue
+        first = request.start - origin + request.ttft
+        step = (request.e2e - request.ttft) / max(1, request.output_tokens - 1)
+        for i in range(request.output_tokens):
+            tokens[min(int(first + i * step), seconds)] += 1
+    return tokens
