@@ -64,8 +64,9 @@ class Metric:
         ValueError names the nearest edges.
         """
         buckets = self.buckets_of(source)
-        if edge := next((b for b in buckets if isclose(b, threshold, rel_tol=_SIX_DIGITS)), None):
-            return repr(float(edge))
+        for edge in buckets:
+            if isclose(edge, threshold, rel_tol=_SIX_DIGITS):
+                return repr(float(edge))
         whose = f"{self.name} of {source}" if source in self.upstream else self.name
         if not buckets:
             raise ValueError(f"{threshold:g} may be no bucket edge: the edges of {whose} are not known")
