@@ -1,9 +1,10 @@
-"""The sidecar over HTTP: /metrics, /healthz, /readyz, /v1/traces."""
+"""The sidecar over HTTP: /, /metrics, /healthz, /readyz, /v1/traces."""
 
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import httpx
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry
@@ -11,13 +12,19 @@ from prometheus_client.exposition import gzip_accepted
 from starlette.requests import ClientDisconnect
 
 from exporters import otlp, page
+from exporters.access import TRACES
 from exporters.collector import DEADLINE, Collector
+from exporters.ending import Limits
 from exporters.exact import SpanMetrics
+from exporters.intake import Intake
 
 # Seconds of Prometheus' timeout that are left for rendering and the way back.
 _MARGIN = 0.5
 # A kubelet's probe waits 1 s unless told otherwise.
 _PROBE_DEADLINE = 0.7
+# Seconds that a sender has for its whole body, and bytes of bodies that may be on their way at a time.
+_BODY_SECONDS = 10.0
+_MAX_UNDER_WAY = 32 * 1024 * 1024
 _INDEX = """<!doctype html><title>slo-exporter</title><h1>slo-exporter</h1><ul>
 <li><a href="/metrics">/metrics</a>: engines, GPUs and request spans
 <li><a href="/healthz">/healthz</a>: the process is alive
@@ -28,9 +35,15 @@ _INDEX = """<!doctype html><title>slo-exporter</title><h1>slo-exporter</h1><ul>
 
 
 def create_app(
-    collector: Collector, spans: SpanMetrics, registry: CollectorRegistry, close: Callable[[], Awaitable[None]]
+    collector: Collector,
+    spans: SpanMetrics,
+    intake: Intake,
+    registry: CollectorRegistry,
+    close: Callable[[], Awaitable[None]],
+    limits: Limits | None = None,
 ) -> FastAPI:
-    """The application. `registry` is the one that `spans` counts in; `close` runs when the server stops."""
+    """The application. `registry` is the one that `spans` counts in; `close` runs when the server stops, and `limits`
+    are cut when it is about to."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -38,21 +51,25 @@ def create_app(
         await close()
 
     app = FastAPI(title="slo-exporter", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    handlers = _Handlers(collector, spans, registry)
+    handlers = _Handlers(collector, spans, intake, registry, limits or Limits())
     app.get("/")(handlers.index)
     app.get("/metrics")(handlers.metrics)
     app.get("/healthz")(handlers.healthz)
     app.get("/readyz")(handlers.readyz)
-    app.post("/v1/traces")(handlers.traces)
+    app.post(TRACES)(handlers.traces)
     return app
 
 
 class _Handlers:
-    def __init__(self, collector: Collector, spans: SpanMetrics, registry: CollectorRegistry) -> None:
+    def __init__(
+        self, collector: Collector, spans: SpanMetrics, intake: Intake, registry: CollectorRegistry, limits: Limits
+    ) -> None:
         self._collector = collector
         self._spans = spans
+        self._intake = intake
         self._registry = registry
-        self._seen = otlp.SeenSpans()
+        self._limits = limits
+        self._under_way = 0
 
     async def index(self) -> Response:
         return HTMLResponse(_INDEX)
@@ -80,16 +97,33 @@ class _Handlers:
     async def traces(self, request: Request) -> Response:
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         answer_type = otlp.answer_type(content_type)
+        encoding = request.headers.get("content-encoding", "").strip().lower()
         try:
-            body = otlp.inflate(await _body(request), request.headers.get("content-encoding", "").strip().lower())
-            batch = otlp.read(otlp.decode(body, content_type), self._seen)
+            answer = await self._intake.take(await self._body(request), content_type, encoding)
         except otlp.RefusedError as refused:
-            self._spans.reject(refused.reason)
-            return Response(otlp.refusal(refused, content_type), refused.status, media_type=answer_type)
-        if not self._collector.ready and any(span.model_name is None for span in batch.spans):
-            await self._collector.collect(_PROBE_DEADLINE)  # an engine that sends spans is up, and tells its model
-        self._spans.take(batch, self._collector.only_model or "")
-        return Response(otlp.answer(batch, content_type), media_type=answer_type)
+            self._intake.reject(refused)
+            later = {"Retry-After": str(otlp.RETRY_AFTER)} if refused.status == httpx.codes.TOO_MANY_REQUESTS else None
+            return Response(otlp.refusal(refused, content_type), refused.status, later, answer_type)
+        return Response(answer, media_type=answer_type)
+
+    async def _body(self, request: Request) -> bytes:
+        body = bytearray()
+        try:
+            async with self._limits.within(_BODY_SECONDS):
+                async for chunk in request.stream():
+                    body += chunk
+                    self._under_way += len(chunk)
+                    if len(body) > otlp.MAX_BODY:
+                        raise otlp.too_large(otlp.MAX_BODY)
+                    if self._under_way > _MAX_UNDER_WAY:
+                        raise otlp.RefusedError(429, "busy", "too many exports at a time; come again later")
+        except ClientDisconnect:
+            raise otlp.RefusedError(400, "cut_off", "the body ended before its length") from None
+        except TimeoutError:
+            raise otlp.RefusedError(408, "stalled", "the body did not come in time") from None
+        finally:
+            self._under_way -= len(body)
+        return bytes(body)
 
 
 def _deadline(scrape_timeout: str) -> float:
@@ -98,15 +132,3 @@ def _deadline(scrape_timeout: str) -> float:
     except ValueError:
         return DEADLINE
     return min(DEADLINE, max(seconds - _MARGIN, seconds / 2)) if seconds > 0 else DEADLINE
-
-
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > otlp.MAX_BODY:
-                raise otlp.too_large(otlp.MAX_BODY)
-    except ClientDisconnect:
-        raise otlp.RefusedError(400, "cut_off", "the body ended before its length") from None
-    return bytes(body)

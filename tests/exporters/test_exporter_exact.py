@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from exporters.exact import MAX_MODELS, OTHER_MODELS, SpanMetrics
+from exporters.exact import MAX_LABEL_SETS, OTHER, SpanMetrics
 from exporters.model import SpanBatch, SpanFacts
 from slo import catalog
 from slo.sli import AvailabilitySli, GoodputSli, LatencySli
@@ -111,14 +111,14 @@ def test_nameless_spans_belong_to_the_model_given() -> None:
 def test_made_up_model_names_do_not_multiply_series() -> None:
     """From some number of models on, the rest is one."""
     counted = Counted()
-    spans = [span(model_name=f"model-{i}", ttft=0.1) for i in range(MAX_MODELS + 50)]
+    spans = [span(model_name=f"model-{i}", ttft=0.1) for i in range(MAX_LABEL_SETS + 50)]
     counted.metrics.take(batch(*spans), "")
-    assert counted.slo("chat-ttft", f"model-{MAX_MODELS}") == (None, None)
-    assert counted.slo("chat-ttft", OTHER_MODELS) == (50, 50)
+    assert counted.slo("chat-ttft", f"model-{MAX_LABEL_SETS}") == (None, None)
+    assert counted.slo("chat-ttft", OTHER) == (50, 50)
     counted.metrics.know(["the engine's own"])  # which may always have its series
     assert counted.slo("chat-ttft", "the engine's own") == (0, 0)
     series = sum(sample.name == catalog.SLO_EVENTS.name for f in counted.registry.collect() for sample in f.samples)
-    assert series == 2 * (MAX_MODELS + 2)
+    assert series == 2 * (MAX_LABEL_SETS + 2)
 
 
 def test_intake_counts_itself() -> None:

@@ -1,6 +1,5 @@
 """The sidecar over HTTP, between real scripted upstreams and real scrapers."""
 
-import asyncio
 import contextlib
 import gzip
 import json
@@ -18,10 +17,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporters import engine_sources, fetch, otlp, sources
+from exporters import engine_sources, fetch, gpu_sources, otlp
 from exporters.collector import Collector
 from exporters.exact import SpanMetrics
+from exporters.intake import Intake
 from exporters.server import create_app
+from exporters.spans import REQUEST_SPAN, SpanReader
 from slo import catalog
 from slo.sli import LatencySli
 from slo.spec import Slo
@@ -38,9 +39,12 @@ SHORT = {"X-Prometheus-Scrape-Timeout-Seconds": "0.6"}
 def sidecar(*engines: str, dcgm: str = "") -> Iterator[tuple[httpx.Client, uvicorn.Server]]:
     """A sidecar of these upstreams, and a client to it."""
     pages, registry = fetch.Pages(), CollectorRegistry()
-    gpus = asyncio.run(sources.gpus(pages, "dcgm" if dcgm else "none", dcgm and fetch.metrics_url(dcgm), {}))
+    url_of_gpus = dcgm and fetch.metrics_url(dcgm)
+    gpus = gpu_sources.choose(pages, None, "dcgm" if dcgm else "none", dcgm_url=url_of_gpus, env={}).found
     collector = Collector(engine_sources.engines(pages, [engine_sources.engine_url(url) for url in engines]), gpus)
-    app = create_app(collector, SpanMetrics(registry, [SLO]), registry, pages.close)
+    spans = SpanMetrics(registry, [SLO])
+    intake = Intake(collector, spans, SpanReader())
+    app = create_app(collector, spans, intake, registry, pages.close)
     with serving(app) as (url, server), httpx.Client(base_url=url, trust_env=False) as client:
         yield client, server
 
@@ -241,7 +245,7 @@ def test_a_sender_that_dies_is_a_count_and_no_accident(caplog: pytest.LogCapture
 
 def test_partial_success_names_the_reason() -> None:
     """A batch with one unusable span is taken, and the sender is told not to send that one again."""
-    span = {"traceId": "0" * 31 + "1", "spanId": "0" * 15 + "1", "name": otlp.REQUEST_SPAN}
+    span = {"traceId": "0" * 31 + "1", "spanId": "0" * 15 + "1", "name": REQUEST_SPAN}
     body = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]})
     with Upstream(PAGE) as engine, sidecar(engine.url) as (client, _):
         answer = client.post("/v1/traces", content=body, headers={"Content-Type": otlp.JSON})

@@ -1,0 +1,91 @@
+"""The command's flags about spans, access and what goes out, and how their values are read."""
+
+import argparse
+import re
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+from exporters import fetch
+from exporters.exact import MAX_LABEL_SETS
+from exporters.push import with_path
+from exporters.runner import GRPC
+
+# Labels that the families of spans have already, or that Prometheus keeps for itself.
+_TAKEN = re.compile(r"model_name|slo|le|job|instance|__.*")
+
+
+def add_spans(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    add = parser.add_argument
+    add("--otlp-grpc", default=GRPC, type=_grpc, metavar="HOST:PORT|none",
+        help="address to take spans on over gRPC, vLLM's default protocol (127.0.0.1:4317, for the engine beside; if "
+        "that is taken a warning says so); over HTTP they come to /v1/traces at --listen")  # fmt: skip
+    add("--otlp-token-file", type=Path, metavar="FILE",
+        help="take only spans whose sender has this token, in a header Authorization: Bearer TOKEN")  # fmt: skip
+    add("--span-label", action="append", default=[], type=_label, metavar="NAME=ATTRIBUTE",
+        help="a label for the families of spans and exact SLOs, from an attribute of the span or its resource, like "
+        "tenant=user.tenant; may be repeated")  # fmt: skip
+    add("--span-label-sets", default=MAX_LABEL_SETS, type=_positive, metavar="N",
+        help=f"sets of model and label values told apart ({MAX_LABEL_SETS}); further ones are 'other'")  # fmt: skip
+    add("--forward", type=_traces_url, metavar="URL",
+        help="send spans on, over OTLP/HTTP: all that broke an SLO or failed, some of the rest")  # fmt: skip
+    add("--forward-keep", default=0.05, type=_fraction, metavar="FRACTION",
+        help="the fraction of good traces that is sent on (0.05), the same traces by every sidecar")  # fmt: skip
+    add("--push", type=_metrics_url, metavar="URL",
+        help="push metrics over OTLP/HTTP under the names of the GenAI semantic conventions; "
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT does the same")  # fmt: skip
+    add("--web.config.file", "--web-config", dest="web_config", type=Path, metavar="FILE",
+        help="TLS, client certificates and users, in the format of the Prometheus exporters (web.yml)")  # fmt: skip
+
+
+def address(text: str) -> tuple[str, int]:
+    """HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ArgumentTypeError(f"{text!r} is no address; write it like 0.0.0.0:9402 or [::]:9402")
+    return host.strip("[]"), int(port)
+
+
+def _grpc(text: str) -> tuple[str, int] | None:
+    return None if text == "none" else address(text)
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, _, attribute = text.partition("=")
+    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) or not attribute:
+        raise ArgumentTypeError(f"{text!r}: write it like tenant=user.tenant")
+    if _TAKEN.fullmatch(name):
+        raise ArgumentTypeError(f"{text!r}: the label {name!r} has a meaning already; choose another name")
+    return name, attribute
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _fraction(text: str) -> float:
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = -1.0
+    if not 0 <= fraction <= 1:
+        raise ArgumentTypeError(f"{text!r} is no fraction; give a number from 0 to 1")
+    return fraction
+
+
+def _traces_url(text: str) -> str:
+    return _otlp_url(text, "/v1/traces")
+
+
+def _metrics_url(text: str) -> str:
+    return _otlp_url(text, "/v1/metrics")
+
+
+def _otlp_url(text: str, path: str) -> str:
+    try:
+        fetch.metrics_url(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no URL; write it like http://127.0.0.1:4318") from None
+    return with_path(text, path)
