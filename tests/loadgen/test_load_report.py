@@ -54,7 +54,6 @@ def test_junit_has_a_case_per_slo_and_inconclusive_is_an_error() -> None:
         "chat-tpot": ["system-out"],
         "chat-throughput": ["error"],
         "chat-kv-cache": ["skipped"],
-        "chat-stall": ["skipped"],
         "chat-availability": ["error"],
         "chat-goodput": ["error"],
     }
