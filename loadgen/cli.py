@@ -16,10 +16,11 @@ from loadgen.measure import Plan, RunError, measure
 from loadgen.page import page
 from loadgen.record import Recording, plain
 from loadgen.simulator import command as simulator
+from loadgen.simulator.command import address
 from loadgen.summary import Summary, summarize
 from loadgen.verdict import Outcome, judge
 from loadgen.workload import Workload
-from slo import spec
+from slo import spec, stdout
 from slo.sli import GoodputSli
 from slo.spec import Spec
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `slo-load` and return its exit code; argparse raises SystemExit(2) for arguments it cannot read."""
     args = _parser().parse_args(argv)
     try:
-        return int(args.run(args))
+        return stdout.run(lambda: int(args.run(args)))
     except _ERRORS as error:
         print(f"slo-load {args.command}: {error}", file=sys.stderr)
         return _USAGE
@@ -62,7 +63,7 @@ def _run(args: argparse.Namespace) -> int:
             salt=secrets.token_hex(4),
         ),
     )
-    footer = measure(plan, args.records, force=args.force, quiet=args.quiet)
+    footer = measure(plan, args.records, force=args.force, quiet=args.quiet, listen_metrics=args.listen_metrics)
     recording = record.read(args.records)
     summary = summarize(recording)
     if args.baseline_out and not footer.interrupted:
@@ -193,6 +194,8 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--records", type=Path, required=True, metavar="FILE", help="where to write one line per request")
     add("--force", action="store_true", help="overwrite the records file")
     add("--baseline-out", type=Path, metavar="FILE", help="write a baseline to compare later runs with")
+    add("--listen-metrics", type=address, metavar="HOST:PORT", help="serve the figures of the run while it runs on "
+        "/metrics there, for a Prometheus to scrape and the load board to show")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object")
     add("--quiet", action="store_true", help="draw no progress")
     parser.set_defaults(run=_run)

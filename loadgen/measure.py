@@ -46,10 +46,17 @@ class Plan:
     metrics: Sequence[str] = ()
 
 
-def measure(plan: Plan, records: Path, *, force: bool = False, quiet: bool = False) -> Footer:
+def measure(
+    plan: Plan,
+    records: Path,
+    *,
+    force: bool = False,
+    quiet: bool = False,
+    listen_metrics: tuple[str, int] | None = None,
+) -> Footer:
     """Do the run and write its records. Raises TargetError or RunError; KeyboardInterrupt only before the first send.
 
-    `force` overwrites an existing file, `quiet` draws no progress.
+    `force` overwrites an existing file, `quiet` draws no progress; `listen_metrics` is where to serve the live figures.
     """
     auth = {"Authorization": f"Bearer {plan.api_key}"} if plan.api_key else {}
     address = resolve(plan.target)
@@ -73,9 +80,13 @@ def measure(plan: Plan, records: Path, *, force: bool = False, quiet: bool = Fal
     _raise_descriptor_limit()
     wire = Wire(address, plan.target.base_path, headers)
     progress = None if quiet else Progress(plan.load, sys.stderr)
-    with _line_writer(records, force) as write, asyncio.Runner(loop_factory=_new_event_loop) as runner:
+    with (
+        _line_writer(records, force) as write,
+        _counted(write, listen_metrics) as write_and_count,
+        asyncio.Runner(loop_factory=_new_event_loop) as runner,
+    ):
         try:
-            return runner.run(run(header, wire, write, progress))
+            return runner.run(run(header, wire, write_and_count, progress))
         except OSError as error:
             raise TargetError(f"{plan.target.url}: refuses connections at the start: {error}") from None
 
@@ -103,6 +114,29 @@ def _line_writer(path: Path, force: bool) -> Iterator[Callable[[Line], None]]:
     finally:
         if path.is_file() and path.stat().st_size == 0:
             path.unlink()
+
+
+@contextlib.contextmanager
+def _counted(write: Callable[[Line], None], listen_metrics: tuple[str, int] | None) -> Iterator[Callable[[Line], None]]:
+    """`write`, and the live figures count each line where they are served. They cost the reading of streams nothing."""
+    if listen_metrics is None:
+        yield write
+        return
+    from loadgen.live import Live, serving  # the runs without it start sooner
+
+    live = Live()
+
+    def write_and_count(line: Line) -> None:
+        write(line)
+        live.add(line)
+
+    with contextlib.ExitStack() as served:
+        try:
+            served.enter_context(serving(live, *listen_metrics))
+        except OSError as error:
+            host, port = listen_metrics
+            raise RunError(f"--listen-metrics {host}:{port}: cannot listen there: {error.strerror}") from None
+        yield write_and_count
 
 
 def _client() -> Client:

@@ -13,7 +13,7 @@ DEFAULTS = EngineConfig()
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `slo-load simulate`."""
-    parser.add_argument("--listen", type=_address, default="127.0.0.1:8000", metavar="HOST:PORT",
+    parser.add_argument("--listen", type=address, default="127.0.0.1:8000", metavar="HOST:PORT",
                         help="where to listen; port 0 takes a free one (default %(default)s)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default %(default)s)")
     parser.add_argument("--otlp", type=_url, metavar="URL",
@@ -66,7 +66,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise ValueError(f"cannot listen on {host}:{port}: {reason}; choose another address with --listen") from error
 
 
-def _address(text: str) -> tuple[str, int]:
+def address(text: str) -> tuple[str, int]:
+    """HOST:PORT of an argument, with IPv6 addresses in brackets."""
     host, _, port = text.rpartition(":")
     if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8000")
