@@ -26,6 +26,8 @@ class Upstream:
         self.body = body
         self.status = 200
         self.claimed = 0  # bytes promised beyond those sent
+        self.drip = 0.0  # seconds before every byte of a body
+        self.encoding = ""
         self.gate = threading.Event()  # closed: requests hang
         self.gate.set()
         self.reads = 0
@@ -44,8 +46,12 @@ class Upstream:
                 with contextlib.suppress(ConnectionError):
                     self.send_response(upstream.status)
                     self.send_header("Content-Length", str(len(body) + upstream.claimed))
+                    if upstream.encoding:
+                        self.send_header("Content-Encoding", upstream.encoding)
                     self.end_headers()
-                    self.wfile.write(body)
+                    for start in range(0, len(body), 1 if upstream.drip else len(body)):
+                        time.sleep(upstream.drip)
+                        self.wfile.write(body[start : start + 1] if upstream.drip else body)
                 self.close_connection = upstream.claimed > 0
 
             def do_POST(self) -> None:
