@@ -90,16 +90,6 @@ async def engine(got: Got, writer: asyncio.StreamWriter) -> None:
 def run(port: int, records: Path, *more: str) -> list[str]:
     base = ["run", "--target", f"http://127.0.0.1:{port}", "--model", "tiny", "--quiet"]
     return [*base, "--records", str(records), *more]
-        "run",
-        "--target",
-        f"http://127.0.0.1:{port}",
-        "--model",
-        "tiny",
-        "--records",
-        str(records),
-        "--quiet",
-        *more,
-    ]
 
 
 def scraped(url: str) -> str:
