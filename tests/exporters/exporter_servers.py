@@ -25,6 +25,8 @@ class Upstream:
     def __init__(self, body: bytes = b"") -> None:
         self.body = body
         self.status = 200
+        self.content_type = "text/plain"
+        self.answer: dict[str, str] = {}  # headers of the answer to a POST
         self.claimed = 0  # bytes promised beyond those sent
         self.drip = 0.0  # seconds before every byte of a body
         self.encoding = ""
@@ -45,6 +47,7 @@ class Upstream:
                 body = upstream.body
                 with contextlib.suppress(ConnectionError):
                     self.send_response(upstream.status)
+                    self.send_header("Content-Type", upstream.content_type)
                     self.send_header("Content-Length", str(len(body) + upstream.claimed))
                     if upstream.encoding:
                         self.send_header("Content-Encoding", upstream.encoding)
@@ -57,9 +60,12 @@ class Upstream:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 upstream.gate.wait(20)
+                upstream.headers = dict(self.headers)
                 upstream.posted.append(body)
                 with contextlib.suppress(ConnectionError):
-                    self.send_response(200)
+                    self.send_response(upstream.status)
+                    for name, value in upstream.answer.items():
+                        self.send_header(name, value)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
 
