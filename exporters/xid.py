@@ -67,9 +67,9 @@ class XidWatch:
         if self._set is None:
             self._set = nvml.nvmlEventSetCreate()
         nvml.nvmlDeviceRegisterEvents(gpu, nvml.nvmlEventTypeXidCriticalError, self._set)
-        if not self._uuids:
-            threading.Thread(target=self._run, name="xid", daemon=True).start()
         self._uuids[_address(gpu)] = uuid
+        if len(self._uuids) == 1:
+            threading.Thread(target=self._run, name="xid", daemon=True).start()
         return True
 
     def stop(self) -> None:
