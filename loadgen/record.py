@@ -1,4 +1,4 @@
-"""The record of a run: one JSON line per request between a header and a footer, and what follows from a record.
+"""The record of a run: a JSON line per request and per sample of the server between a header and a footer.
 
 All stamps are nanoseconds on one monotonic clock that reads 0 at the start of the run; the header's
 `started_unix_ns` ties it to wall time. Absent is absent: a field that is None is not written.
@@ -104,12 +104,14 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
-    """What was measured, as far as it tells: two runs compare only when these agree."""
+    """What was measured, as far as it tells: two runs compare only when model, GPUs and `simulated` agree."""
 
     model: str
     engine: str | None = None
     engine_version: str | None = None
+    engine_args: Mapping[str, str] = field(default_factory=dict)
     gpus: tuple[str, ...] = ()
+    driver: str | None = None
     cache_config: Mapping[str, str] = field(default_factory=dict)
     simulated: bool = False
 
@@ -126,7 +128,10 @@ class Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """First line: everything that was known when the run started. `timeout` is in seconds, per request."""
+    """First line: everything that was known when the run started.
+
+    `timeout` is in seconds, per request; `commit` is the revision of the code under test, where it is known.
+    """
 
     started_unix_ns: int
     target: str
@@ -135,6 +140,19 @@ class Header:
     load: Load
     fingerprint: Fingerprint
     client: Client
+    commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What the server's /metrics said at one time of the run.
+
+    `values` holds, by the family's name in the catalogue, a number per series: per engine or per GPU, always in the
+    same order.
+    """
+
+    at_ns: int
+    values: Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,19 +189,22 @@ class Recording:
     records: tuple[RequestRecord, ...]
     footer: Footer | None = None
     torn: bool = False
+    samples: tuple[Sample, ...] = ()
 
     def requests(self) -> list[Request]:
         """All requests in the domain's words."""
         return [record.to_request(self.header.started_unix_ns) for record in self.records]
 
 
-Line = Header | RequestRecord | Footer
+Line = Header | RequestRecord | Sample | Footer
 
 
 def encode(line: Line) -> str:
     """One line of the file, without its newline."""
     if isinstance(line, RequestRecord):
         return json.dumps(plain(line), separators=(",", ":"))
+    if isinstance(line, Sample):
+        return json.dumps({"sample": plain(line)}, separators=(",", ":"))
     kind = "header" if isinstance(line, Header) else "footer"
     return json.dumps({"format": FORMAT, "version": VERSION, kind: plain(line)})
 
@@ -202,6 +223,8 @@ def decode(text: str) -> Line:
     """The line that `encode` wrote. Raises ValueError, saying what is wrong with it."""
     try:
         value = json.loads(text)
+        if "sample" in value:
+            return _sample(value["sample"])
         if "header" not in value and "footer" not in value:
             return _request(value)
         if value.get("format") != FORMAT or value.get("version") != VERSION:
@@ -226,9 +249,10 @@ def read(path: Path | str) -> Recording:
     body = [_located(path, number, line) for number, line in enumerate(rest[:-1] if torn else rest, 2) if line]
     footer = body[-1] if body and isinstance(body[-1], Footer) else None
     records = tuple(line for line in body if isinstance(line, RequestRecord))
-    if len(records) + (footer is not None) < len(body):
+    samples = tuple(line for line in body if isinstance(line, Sample))
+    if len(records) + len(samples) + (footer is not None) < len(body):
         raise RecordError(f"{path}: a header or footer between the records; do not join files")
-    return Recording(header, records, footer, torn)
+    return Recording(header, records, footer, torn, samples)
 
 
 def _is_torn(lines: list[str]) -> bool:
@@ -255,6 +279,11 @@ def _request(value: dict[str, Any]) -> RequestRecord:
     if not all(type(stamp) is int for stamp in stamps):
         raise ValueError("a stamp that is not a whole number")
     return record
+
+
+def _sample(value: dict[str, Any]) -> Sample:
+    values = {name: tuple(float(number) for number in numbers) for name, numbers in value["values"].items()}
+    return Sample(at_ns=int(value["at_ns"]), values=values)
 
 
 def _header(value: dict[str, Any]) -> Header:

@@ -100,8 +100,8 @@ def _header(path: Path, body: dict[str, Any]) -> Origin:
 
 
 def _request(body: dict[str, Any], started_ns: int) -> Request | None:
-    """A record as a Request; None for the footer."""
-    if "footer" in body:
+    """A record as a Request; None for the footer and for samples of the server."""
+    if "footer" in body or "sample" in body:
         return None
     due, stamps = body["scheduled_ns"], body.get("token_ns", ())
     tokens, error = body.get("output_tokens") or 0, body.get("error")
