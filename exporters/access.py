@@ -6,7 +6,7 @@ import logging
 import secrets
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -94,7 +94,8 @@ def _token(path: Path) -> str:
 
 def _is_token(path: Path, given: str) -> bool:
     try:
-        return hmac.compare_digest(_token(path).encode(), given.encode())
+        token = _token(path)  # empty when it is just being written
+        return bool(token) and hmac.compare_digest(token.encode(), given.encode())
     except (OSError, UnicodeDecodeError) as error:
         log.warning("%s: cannot be read, no spans are taken: %s", path, error)
         return False
@@ -105,11 +106,15 @@ _OPEN = ("/healthz", "/readyz")
 
 
 class Guard:
-    """ASGI middleware: 401 to who may not, and the configured headers on every answer."""
+    """ASGI middleware: 401 to who may not, and the configured headers on every answer.
 
-    def __init__(self, app: ASGIApp, access: Access, headers: Mapping[str, str]) -> None:
+    `reject` is told why an export of spans was not taken.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, headers: Mapping[str, str], reject: Callable[[str], None]) -> None:
         self._app = app
         self._access = access
+        self._reject = reject
         self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,5 +132,7 @@ class Guard:
         if scope["path"] in _OPEN or await self._access.allows(given, spans):
             await self._app(scope, receive, with_headers)
             return
+        if spans:
+            self._reject("unauthorized")
         wanted = {"WWW-Authenticate": f'{self._access.scheme(spans)} realm="slo-exporter"'}
         await PlainTextResponse("unauthorized\n", 401, headers=wanted)(scope, receive, with_headers)

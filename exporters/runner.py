@@ -62,7 +62,9 @@ async def serve(
         ending.callback(first.cancel)
         scheme = "https" if config.tls else "http"
         log.info("serving %s://%s:%d/metrics", scheme, f"[{host}]" if ":" in host else host, port)
-        await _Server(_uvicorn(Guard(app, access, config.headers), config), limits.cut).serve(sockets=[listener])
+        await _Server(_uvicorn(Guard(app, access, config.headers, spans.reject), config), limits.cut).serve(
+            sockets=[listener]
+        )
 
 
 def _intake(
