@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from slo.boards import engine, fleet, gpu, slo
+from slo.boards import engine, fleet, gpu, load, slo
 from slo.spec import Spec
 
 
@@ -13,5 +13,6 @@ def boards(specs: Sequence[Spec]) -> Mapping[str, Mapping[str, object]]:
         "engine.json": engine.board(specs),
         "gpu.json": gpu.board(),
         "slo.json": slo.board(specs),
+        "load.json": load.board(),
     }
     return {name: dashboard.model() for name, dashboard in dashboards.items()}

@@ -1,6 +1,6 @@
 """Dashboards as data: rows of panels on a grid, the variables above them, links and annotations."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -40,6 +40,29 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
+class Annotation:
+    """Marks on the time axis of every panel: where `expr` has samples. `title` and `text` may name labels."""
+
+    name: str
+    expr: str
+    color: str
+    title: str
+    text: str
+
+    def model(self) -> Json:
+        return {
+            "datasource": DATASOURCE,
+            "enable": True,
+            "expr": self.expr,
+            "iconColor": self.color,
+            "name": self.name,
+            "step": "60s",
+            "textFormat": self.text,
+            "titleFormat": self.title,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """Panels under one heading, laid out from left to right."""
 
@@ -66,13 +89,13 @@ class Dashboard:
     tag: str
     variables: tuple[Variable, ...]
     rows: tuple[Row, ...]
-    annotations: Mapping[str, str]
+    annotations: tuple[Annotation, ...]
     since: str = "now-1h"
 
     def model(self) -> Json:
         """The dashboard as Grafana's classic JSON model."""
         return {
-            "annotations": {"list": [_annotation(name, expr) for name, expr in self.annotations.items()]},
+            "annotations": {"list": [annotation.model() for annotation in self.annotations]},
             "description": self.description,
             "editable": False,
             "graphTooltip": 1,
@@ -122,17 +145,4 @@ def _links(tag: str) -> Json:
         "targetBlank": False,
         "title": "",
         "type": "dashboards",
-    }
-
-
-def _annotation(name: str, expr: str) -> Json:
-    return {
-        "datasource": DATASOURCE,
-        "enable": True,
-        "expr": expr,
-        "iconColor": "red",
-        "name": name,
-        "step": "60s",
-        "textFormat": "{{severity}} {{slo}} {{model_name}}",
-        "titleFormat": "{{alertname}}",
     }

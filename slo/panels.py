@@ -64,6 +64,10 @@ class Column:
         settings = _values(self.unit, self.thresholds, self.texts) | {"custom.cellOptions": {"type": "color-text"}}
         return _override("byName", self.title, settings)
 
+    def axis(self) -> Json:
+        """The settings of the column as a curve: seconds on the right, all else on the left."""
+        return {"unit": self.unit, "custom.axisPlacement": "right" if self.unit == "s" else "left"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
@@ -100,7 +104,7 @@ class Panel:
 
     def _target(self, ref: str, target: Target) -> Json:
         # Tables and single values show now: over a range they would show the last value there ever was.
-        instant = self.type in ("stat", "table", "bargauge")
+        instant = self.type in ("stat", "table", "bargauge", "trend")
         return {
             "datasource": DATASOURCE,
             "exemplar": target.exemplar,
@@ -160,7 +164,7 @@ def heatmap(title: str, description: str, unit: str, buckets: str, *, rate_unit:
         type="heatmap",
         title=title,
         description=description,
-        targets=(Target(buckets, "{{le}}"),),
+        targets=(Target(buckets, "{{le}}", exemplar=True),),
         format="heatmap",
         width=8,
         height=7,
@@ -176,6 +180,35 @@ def heatmap(title: str, description: str, unit: str, buckets: str, *, rate_unit:
             "tooltip": {"mode": "single", "yHistogram": True},
             "yAxis": {"axisPlacement": "left", "unit": unit},
         },
+    )
+
+
+def trend(title: str, description: str, x: Column, *curves: Column) -> Panel:
+    """Curves over the value of `x` in place of time, a point for each set of labels that the queries share."""
+    columns = (x, *curves)
+    headings = {f"Value #{ref}": column.title for ref, column in zip(_refs(columns), columns, strict=True)}
+    keep: Json = {"include": {"names": list(headings)}}
+    return Panel(
+        type="trend",
+        title=title,
+        description=description,
+        targets=tuple(Target(column.expr) for column in columns),
+        format="table",
+        width=12,
+        height=9,
+        defaults={"custom": {"drawStyle": "line", "lineWidth": 2, "pointSize": 8, "showPoints": "always"}},
+        options={
+            "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
+            "tooltip": {"mode": "multi", "sort": "none"},
+            "xField": x.title,
+        },
+        overrides=tuple(_override("byName", column.title, column.axis()) for column in columns),
+        transformations=(
+            {"id": "merge", "options": {}},
+            {"id": "filterFieldsByName", "options": keep},
+            {"id": "organize", "options": {"renameByName": headings}},
+            {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": x.title}]}},
+        ),
     )
 
 
@@ -265,6 +298,7 @@ def table(
     description: str,
     labels: Sequence[Label],
     *columns: Column,
+    width: int = COLUMNS,
     height: int = 7,
 ) -> Panel:
     """One line per set of `labels`; at least two columns, for Grafana numbers the values only then."""
@@ -281,7 +315,7 @@ def table(
         description=description,
         targets=tuple(Target(column.expr) for column in columns),
         format="table",
-        width=COLUMNS,
+        width=width,
         height=height,
         defaults={"custom": {"align": "auto", "cellOptions": {"type": "auto"}, "minWidth": 70}},
         options={"cellHeight": "sm", "showHeader": True},

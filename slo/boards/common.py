@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from slo import catalog
+from slo import catalog, recorded
 from slo.catalog import Metric
-from slo.layout import Dashboard, Row, Variable
+from slo.layout import Annotation, Dashboard, Row, Variable
 from slo.panels import Text, Thresholds
 from slo.promql import Matcher, Scope, Selector, aggregate
 
@@ -15,6 +15,7 @@ TOKENS_PER_SECOND = "count:tok/s"
 
 # Every sidecar says how its sources are, whatever else it can read.
 _SIDECARS = catalog.SOURCE_UP.name
+_ENGINES = f'{catalog.RUNNING.name}{{namespace=~"$namespace",job=~"$job"}}'
 VARIABLES = (
     Variable(name="namespace", label="Namespace", query=f"label_values({_SIDECARS}, namespace)"),
     Variable(
@@ -29,21 +30,25 @@ VARIABLES = (
         query=f'label_values({_SIDECARS}{{namespace=~"$namespace",job=~"$job"}}, instance)',
         all_value=".+",
     ),
+    # Where no pod label is scraped there is nothing to choose, and All is an empty pod too.
     Variable(
-        name="model_name",
-        label="Model",
-        query=f'label_values({catalog.RUNNING.name}{{namespace=~"$namespace",job=~"$job"}}, model_name)',
+        name="pod",
+        label="Pod",
+        query=f'label_values({_SIDECARS}{{namespace=~"$namespace",job=~"$job"}}, pod)',
     ),
+    Variable(name="model_name", label="Model", query=f"label_values({_ENGINES}, model_name)"),
+    Variable(name="engine", label="Engine", query=f"label_values({_ENGINES}, engine)"),
 )
-_OF_SIDECAR = tuple(Matcher(name, "=~", f"${name}") for name in ("namespace", "job", "instance"))
-OF_MODEL = Matcher("model_name", "=~", "$model_name")
+_OF_SIDECAR = tuple(Matcher(name, "=~", f"${name}") for name in ("namespace", "job", "instance", "pod"))
+OF_MODEL, _OF_ENGINE = (Matcher(name, "=~", f"${name}") for name in ("model_name", "engine"))
 
 # Below this share of the period's budget an SLO is at risk.
 LOW_BUDGET = 0.25
 BUDGET_COLORS: Thresholds = ((None, "red"), (0, "orange"), (LOW_BUDGET, "green"))
 # Up to 1 the budget lasts the period. What is fast enough for a page differs from SLO to SLO: the alert says it.
 BURN_COLORS: Thresholds = ((None, "green"), (1, "orange"))
-KV_CACHE_COLORS: Thresholds = ((None, "green"), (0.85, "orange"), (0.95, "red"))
+KV_CACHE_FULL = 0.95
+KV_CACHE_COLORS: Thresholds = ((None, "green"), (0.85, "orange"), (KV_CACHE_FULL, "red"))
 STATE_RULE = f"met above {LOW_BUDGET:.0%} of the period's error budget, at risk below, broken when it is spent."
 STATES = (Text(0, "met", "green"), Text(1, "at risk", "orange"), Text(2, "broken", "red"))
 ALERTS = (Text(0, "quiet", "green"), Text(1, "ticket", "orange"), Text(2, "page", "red"))
@@ -65,14 +70,29 @@ def dashboard(
         tag=TAG,
         variables=tuple(variables),
         rows=rows,
-        annotations={"SLO alerts": f'ALERTS{{alertstate="firing",slo!="",{OF_MODEL}}}'},
+        annotations=_annotations(),
         since=since,
+    )
+
+
+def _annotations() -> tuple[Annotation, ...]:
+    by = ("model_name", "instance")
+    reset = aggregate("sum", f"resets({series(catalog.GENERATION_TOKENS)}[2m])", by)
+    running = series(catalog.RUNNING)
+    new = f"{aggregate('count', running, by)} unless {aggregate('count', f'{running} offset 2m', by)}"
+    alerts = f'ALERTS{{alertstate="firing",slo!="",{OF_MODEL}}}'
+    load = aggregate("max", f"{catalog.LOAD_SECONDS.name}{{{OF_MODEL}}}", catalog.LOAD_LABELS)
+    return (
+        Annotation("SLO alerts", alerts, "red", "{{alertname}}", "{{severity}} {{slo}} {{model_name}}"),
+        Annotation("Restarts", f"({reset} > 0) or ({new})", "purple", "Engine started", "{{model_name}} {{instance}}"),
+        Annotation("Load tests", load, "blue", "Load test", "{{load}} on {{model_name}}"),
     )
 
 
 def link(name: str, variable: str) -> str:
     """The address of another board, with `variable` set to the clicked cell and everything else kept."""
-    kept = "&".join(f"${{{v}:queryparam}}" for v in ("datasource", "namespace", "job", "instance"))
+    variables = ("datasource", *(v.name for v in VARIABLES if v.name != variable))
+    kept = "&".join(f"${{{v}:queryparam}}" for v in variables)
     return f"/d/{TAG}-{name}?{kept}&var-{variable}=${{__value.raw}}&${{__url_time_range}}"
 
 
@@ -81,8 +101,8 @@ def link(name: str, variable: str) -> str:
 
 def series(metric: Metric, *matchers: Matcher, suffix: str = "") -> str:
     """The series of a family under the board's variables."""
-    of_model = (OF_MODEL,) if OF_MODEL.label in metric.labels else ()
-    return Selector(metric, suffix, (*matchers, *_OF_SIDECAR, *of_model)).render(Scope())
+    chosen = (matcher for matcher in (OF_MODEL, _OF_ENGINE) if matcher.label in metric.labels)
+    return Selector(metric, suffix, (*matchers, *_OF_SIDECAR, *chosen)).render(Scope())
 
 
 def gauge(function: str, metric: Metric, *by: str) -> str:
@@ -116,6 +136,16 @@ def of_models(per_gpu: str) -> str:
     return aggregate("sum", f"{serving} * on (gpu_uuid) group_left () {per_gpu}", ("model_name",))
 
 
-def gpu_watts() -> str:
-    """Mean power per `gpu_uuid` from the energy counter. Two sidecars on one node may report the same GPU."""
-    return f"max by (gpu_uuid) (rate({series(catalog.GPU_ENERGY)}[{INTERVAL}]))"
+def gpu_rate(metric: Metric) -> str:
+    """Increase per second of a counter per `gpu_uuid`. Two sidecars on one node may report the same GPU."""
+    return f"max by (gpu_uuid) (rate({series(metric)}[{INTERVAL}]))"
+
+
+def cost_per_million() -> str:
+    """Cost of the GPUs that serve a model per million output tokens, in the currency that sidecars were given."""
+    return "1e6 * " + ratio(of_models(gpu_rate(catalog.GPU_COST)), rate(catalog.GENERATION_TOKENS, "model_name"))
+
+
+def energy_per_million() -> str:
+    """Joules of the GPUs that serve a model per million output tokens, as the rules record them."""
+    return "1e6 * " + aggregate("max", f"{recorded.ENERGY_PER_OUTPUT}{{{OF_MODEL}}}", ("model_name",))

@@ -107,13 +107,14 @@ def _thresholds(slos: Sequence[Slo], metric: Metric) -> dict[float, list[str]]:
 
 
 def _heatmaps() -> Iterator[Panel]:
-    for name, metric in (("TTFT", catalog.TTFT), ("TPOT", catalog.TPOT)):
+    for name, metric in (("TTFT", catalog.TTFT), ("TPOT", catalog.TPOT), ("ITL", catalog.ITL), ("E2E", catalog.E2E)):
         yield heatmap(
             f"{name} distribution",
-            f"Requests per second by their {name}. Two bands are two kinds of requests, which a quantile hides.",
+            f"How many per second had which {name}. Two bands are two kinds of requests, which a quantile hides. "
+            "Diamonds are single requests: one opens its trace, where the data source links trace_id.",
             "s",
             rate(metric, "le", suffix="_bucket"),
-            rate_unit="reqps",
+            rate_unit="cps",
         )
 
 
@@ -124,7 +125,6 @@ def _phases() -> Iterator[Panel]:
         "Mean time of a request in each phase. Queue grows with load, prefill with prompts, decode with answers.",
         "s",
         *(Target(mean(metric, _MODEL), f"{phase} {_LEGEND}") for phase, metric in phases),
-        width=12,
         stacked=True,
     )
     yield timeseries(
@@ -132,7 +132,6 @@ def _phases() -> Iterator[Panel]:
         "95th percentile of each phase. Below 0.3 s, where the first bucket ends, only the mean tells.",
         "s",
         *(Target(quantile(0.95, metric, _MODEL), f"{phase} {_LEGEND}") for phase, metric in phases),
-        width=12,
     )
 
 
@@ -147,12 +146,14 @@ def _work() -> tuple[Panel, ...]:
             TOKENS_PER_SECOND,
             Target(rate(catalog.PROMPT_TOKENS, _MODEL), f"in {_LEGEND}"),
             Target(rate(catalog.GENERATION_TOKENS, _MODEL), f"out {_LEGEND}"),
+            width=6,
         ),
         timeseries(
             "Finished requests by reason",
             "stop: the model ended; length: the token limit did; abort and error: somebody got no full answer.",
             "reqps",
             Target(rate(catalog.FINISHED, "finished_reason"), "{{finished_reason}}"),
+            width=6,
             stacked=True,
         ),
         timeseries(
@@ -161,7 +162,17 @@ def _work() -> tuple[Panel, ...]:
             "is not seen here.",
             "reqps",
             Target(rate(catalog.HTTP_REQUESTS, "status", matchers=(_GENERATION,)), "{{status}}"),
+            width=6,
             stacked=True,
+        ),
+        timeseries(
+            "Tokens per request",
+            "Mean length of the prompts and answers of finished requests. Longer prompts make prefill, longer answers "
+            "decode slower, at the same rate of requests.",
+            "short",
+            Target(mean(catalog.REQUEST_PROMPT_TOKENS, _MODEL), f"prompt {_LEGEND}"),
+            Target(mean(catalog.REQUEST_GENERATION_TOKENS, _MODEL), f"answer {_LEGEND}"),
+            width=6,
         ),
     )
 
@@ -195,10 +206,11 @@ def _cache() -> tuple[Panel, ...]:
     return (
         timeseries(
             "KV-cache use",
-            "Share of KV-cache blocks in use, by engine.",
+            "Share of KV-cache blocks in use, by engine. Above the dashed line requests are soon preempted.",
             "percentunit",
             Target(gauge("max", catalog.KV_USAGE, *_ENGINE), _ENGINE_LEGEND),
             maximum=1,
+            limits=(common.KV_CACHE_FULL,),
         ),
         timeseries(
             "KV-cache tokens",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from slo import catalog, recorded
 from slo.boards import common
-from slo.boards.common import TOKENS_PER_SECOND, gauge, gpu_watts, link, of_models, quantile, rate, ratio
+from slo.boards.common import TOKENS_PER_SECOND, gauge, gpu_rate, link, of_models, quantile, rate
 from slo.boards.levels import Levels
 from slo.layout import Dashboard, Row
 from slo.panels import Column, Label, Panel, Target, table, timeseries
@@ -25,7 +25,7 @@ def board(specs: Sequence[Spec]) -> Dashboard:
         Row("Models", (_models(),)),
         Row("Traffic", (*_tokens(), _goodput(specs))),
         Row("Saturation", _saturation()),
-        Row("GPUs and energy", _energy()),
+        Row("GPUs, energy and cost", _energy()),
     )
 
 
@@ -49,7 +49,7 @@ def _models() -> Panel:
     return table(
         "Models",
         "What each model does now. Latencies are quantiles over all its replicas; KV cache is the fullest engine's. "
-        "Energy is that of the GPUs it runs on, idle time included.",
+        "Energy and cost are those of the GPUs it runs on, idle time included; cost needs slo-exporter --price.",
         (Label(_MODEL, "Model", link("engine", _MODEL)),),
         Column("Requests/s", rate(catalog.FINISHED, _MODEL), "reqps"),
         Column("Input", rate(catalog.PROMPT_TOKENS, _MODEL), TOKENS_PER_SECOND),
@@ -60,7 +60,8 @@ def _models() -> Panel:
         Column("Waiting", gauge("sum", catalog.WAITING, _MODEL), "short"),
         Column("KV cache", gauge("max", catalog.KV_USAGE, _MODEL), "percentunit", common.KV_CACHE_COLORS),
         Column("GPUs", _gpus(), "none"),
-        Column("Energy / 1M tokens", _energy_per_million(), "joule"),
+        Column("Energy / 1M tokens", common.energy_per_million(), "joule"),
+        Column("Cost / 1M tokens", common.cost_per_million(), "short"),
     )
 
 
@@ -117,32 +118,39 @@ def _saturation() -> tuple[Panel, ...]:
             "percentunit",
             Target(gauge("max", catalog.KV_USAGE, _MODEL), _LEGEND),
             maximum=1,
+            limits=(common.KV_CACHE_FULL,),
         ),
     )
 
 
 def _energy() -> tuple[Panel, ...]:
     return (
-        timeseries("GPUs", "GPUs that serve a model.", "none", Target(_gpus(), _LEGEND)),
+        timeseries("GPUs", "GPUs that serve a model.", "none", Target(_gpus(), _LEGEND), width=6),
         timeseries(
             "Power",
             "Mean power of the GPUs that serve a model, from their energy counters.",
             "watt",
-            Target(of_models(gpu_watts()), _LEGEND),
+            Target(of_models(gpu_rate(catalog.GPU_ENERGY)), _LEGEND),
+            width=6,
             stacked=True,
         ),
         timeseries(
             "Energy per million output tokens",
             "Energy of the GPUs that serve a model over the output tokens it made, scaled to a million.",
             "joule",
-            Target(_energy_per_million(), _LEGEND),
+            Target(common.energy_per_million(), _LEGEND),
+            width=6,
+        ),
+        timeseries(
+            "Cost per million output tokens",
+            "Cost of the GPUs that serve a model over the output tokens it made, scaled to a million, in the currency "
+            "that slo-exporter --price names.",
+            "short",
+            Target(common.cost_per_million(), _LEGEND),
+            width=6,
         ),
     )
 
 
 def _gpus() -> str:
     return f"count by (model_name) ({gauge('max', catalog.ENGINE_GPU_INFO, _MODEL, 'gpu_uuid')})"
-
-
-def _energy_per_million() -> str:
-    return "1e6 * " + ratio(of_models(gpu_watts()), rate(catalog.GENERATION_TOKENS, _MODEL))

@@ -2,13 +2,14 @@
 
 from slo import catalog
 from slo.boards import common
-from slo.boards.common import INTERVAL, gauge, gpu_watts, link, of_models, rate, ratio, series
+from slo.boards.common import INTERVAL, gauge, gpu_rate, link, of_models, rate, ratio, series
 from slo.catalog import Metric
 from slo.layout import Dashboard, Row
 from slo.panels import Column, Label, Panel, Target, Text, stat, state_timeline, table, timeseries
 
 _LEGEND = "{{instance}} GPU {{gpu}}"
-_TEMPERATURE_COLORS = ((None, "green"), (80, "orange"), (90, "red"))
+_HOT = 90
+_TEMPERATURE_COLORS = ((None, "green"), (80, "orange"), (_HOT, "red"))
 
 
 def board() -> Dashboard:
@@ -21,6 +22,7 @@ def board() -> Dashboard:
         Row("Now", _now()),
         Row("Work", _work()),
         Row("Power and energy", _power()),
+        Row("Links and errors", (*_links(), *_errors())),
         Row("Health", _health()),
         Row("Models on these GPUs", (_models(),)),
     )
@@ -110,39 +112,64 @@ def _power() -> tuple[Panel, ...]:
             "watt",
             _per_gpu(catalog.GPU_POWER),
             _per_gpu(catalog.GPU_POWER_LIMIT, "limit", dashed=True),
+            width=6,
         ),
         timeseries(
             "Energy per second",
             "Mean power from the energy counter, which misses no peak between two readings.",
             "watt",
             Target(f"rate({series(catalog.GPU_ENERGY)}[{INTERVAL}])", _LEGEND),
+            width=6,
         ),
         timeseries(
             "Output tokens per joule",
             "Output tokens of a model over the energy of the GPUs it runs on.",
             "short",
-            Target(ratio(rate(catalog.GENERATION_TOKENS, "model_name"), of_models(gpu_watts())), "{{model_name}}"),
+            Target(_tokens_per(catalog.GPU_ENERGY), "{{model_name}}"),
+            width=6,
+        ),
+        timeseries(
+            "Output tokens per GPU-second",
+            "Output tokens of a model over the time of the GPUs it runs on, used or idle.",
+            "short",
+            Target(_tokens_per(catalog.GPU_SECONDS), "{{model_name}}"),
+            width=6,
         ),
     )
 
 
-def _health() -> tuple[Panel, ...]:
+def _tokens_per(spent: Metric) -> str:
+    return ratio(rate(catalog.GENERATION_TOKENS, "model_name"), of_models(gpu_rate(spent)))
+
+
+def _links() -> tuple[Panel, ...]:
     return (
-        timeseries("Temperature", "Temperature of the GPU.", "celsius", _per_gpu(catalog.GPU_TEMPERATURE)),
-        timeseries(
-            "Clocks",
-            "Clocks of the multiprocessors and of the memory. A drop under load is throttling.",
-            "hertz",
-            _per_gpu(catalog.GPU_SM_CLOCK, "SM"),
-            _per_gpu(catalog.GPU_MEMORY_CLOCK, "memory"),
-        ),
+        _traffic("PCIe", catalog.GPU_PCIE_BYTES, catalog.GPU_PCIE_RATE, "Between GPU and host: weights, offloaded KV."),
+        _traffic("NVLink", catalog.GPU_NVLINK_BYTES, catalog.GPU_NVLINK_RATE, "Between GPUs: tensor parallelism."),
         timeseries(
             "PCIe replays per second",
             "Packets sent again over PCIe: a steady rate is a bad link.",
             "cps",
             Target(f"rate({series(catalog.GPU_PCIE_REPLAYS)}[{INTERVAL}])", _LEGEND),
         ),
-        _throttling(),
+    )
+
+
+def _traffic(link: str, counter: Metric, per_second: Metric, text: str) -> Panel:
+    # Profiling fields have only a rate; a counter, where there is one, misses nothing.
+    expr = f"rate({series(counter)}[{INTERVAL}]) or on (instance, gpu_uuid, direction) {series(per_second)}"
+    return timeseries(f"{link} traffic", text, "Bps", Target(expr, f"{_LEGEND} {{{{direction}}}}"))
+
+
+def _errors() -> tuple[Panel, ...]:
+    return (
+        timeseries(
+            "Memory errors (ECC)",
+            "New errors per minute. Corrected ones wear the spare rows; an uncorrected one ends the work it hit.",
+            "none",
+            Target(f"60 * rate({series(catalog.GPU_ECC_ERRORS)}[{INTERVAL}])", f"{_LEGEND} {{{{type}}}}"),
+            width=12,
+        ),
         state_timeline(
             "Last XID",
             "Code of the last error the driver reported. It stays until the next one or until the driver is reloaded.",
@@ -154,6 +181,26 @@ def _health() -> tuple[Panel, ...]:
     )
 
 
+def _health() -> tuple[Panel, ...]:
+    return (
+        timeseries(
+            "Temperature",
+            "Temperature of the GPU. Above the dashed line it is about to slow itself down.",
+            "celsius",
+            _per_gpu(catalog.GPU_TEMPERATURE),
+            limits=(_HOT,),
+        ),
+        timeseries(
+            "Clocks",
+            "Clocks of the multiprocessors and of the memory. A drop under load is throttling.",
+            "hertz",
+            _per_gpu(catalog.GPU_SM_CLOCK, "SM"),
+            _per_gpu(catalog.GPU_MEMORY_CLOCK, "memory"),
+        ),
+        _throttling(),
+    )
+
+
 def _throttling() -> Panel:
     # DCGM's default fields say nothing of throttling: a GPU that is read through them must not look healthy.
     unknown = f"{series(catalog.GPU_POWER)} * 0 - 1"
@@ -162,6 +209,7 @@ def _throttling() -> Panel:
         "Whether the clocks are held down, by reason. Known where the sidecar reads the GPU through NVML.",
         "none",
         Target(f"{series(catalog.GPU_THROTTLED)} or on (instance, gpu_uuid) {unknown}", f"{_LEGEND} {{{{reason}}}}"),
+        width=8,
         texts=(Text(-1, "not reported", "text"), Text(0, "no", "green"), Text(1, "throttled", "orange")),
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from slo import recorded
 from slo.boards.common import LOW_BUDGET, OF_MODEL, ratio
 from slo.panels import Label
-from slo.promql import aggregate
+from slo.promql import aggregate, duration
 from slo.recorded import BUDGET_LEFT, ERROR_BUDGET
 from slo.spec import Spec
 
@@ -67,6 +67,12 @@ class Levels:
         """0 met, 1 at risk, 2 broken, by what is left of the budget."""
         left = self.each(BUDGET_LEFT)
         return f"({left} < bool {LOW_BUDGET}) + ({left} <= bool 0)"
+
+    def exhausted_in(self, periods: Sequence[int]) -> str:
+        """Seconds until the budget is spent at the burn rate of the last hour; the whole period when it is not."""
+        burn = self.each(recorded.burn_rate("1h"))
+        left = ((period, self.each(BUDGET_LEFT, f'period="{duration(period)}"')) for period in periods)
+        return " or ".join(f"clamp({period} * {budget} / {burn}, 0, {period})" for period, budget in left)
 
     def alert(self) -> str:
         """2 while a page fires, 1 while a ticket does, else 0."""

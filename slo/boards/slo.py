@@ -7,7 +7,7 @@ from slo import recorded
 from slo.boards import common
 from slo.boards.levels import Levels
 from slo.layout import Dashboard, Row, Variable
-from slo.panels import Panel, Target, bargauge, stat, state_timeline, timeseries
+from slo.panels import Panel, Target, Text, bargauge, stat, state_timeline, timeseries
 from slo.promql import duration
 from slo.recorded import BUDGET_LEFT, ERROR_BUDGET, GOOD_1H, GOOD_5M, GOOD_INCREASE, TOTAL_1H, TOTAL_5M, TOTAL_INCREASE
 from slo.spec import Spec
@@ -26,7 +26,7 @@ def board(specs: Sequence[Spec]) -> Dashboard:
         "slo",
         "Objective",
         "One SLO: is it kept, how much of its error budget is left, how fast does that go, and who was told.",
-        Row("Now", _now(levels)),
+        Row("Now", _now(levels, periods)),
         Row("Objective and budget", _budget(levels)),
         Row("Burn rate", tuple(_burn(levels, severity, periods) for severity in ("page", "ticket"))),
         Row("Events", _events(levels)),
@@ -36,20 +36,28 @@ def board(specs: Sequence[Spec]) -> Dashboard:
     )
 
 
-def _now(levels: Levels) -> tuple[Panel, ...]:
+def _exhaustion(periods: Sequence[int]) -> tuple[Text, ...]:
+    lasting = (Text(period, f"lasts {duration(period)}", "green") for period in periods)
+    return (Text(0, "spent", "red"), *lasting)
+
+
+def _now(levels: Levels, periods: Sequence[int]) -> tuple[Panel, ...]:
     legend = levels.legend
     return (
-        stat("Objective", "Share of events that must be good.", "percentunit", Target(levels.objective()), width=4),
+        stat("Objective", "Share of events that must be good.", "percentunit", Target(levels.objective())),
         stat("State", common.STATE_RULE.capitalize(), "none",
-             Target(levels.state(), legend), width=4, texts=common.STATES),
+             Target(levels.state(), legend), texts=common.STATES),
         stat("Good, 1h", "Share of good events in the last hour.", "percentunit",
-             Target(levels.good_ratio(GOOD_1H, TOTAL_1H), legend), width=4),
+             Target(levels.good_ratio(GOOD_1H, TOTAL_1H), legend)),
         stat("Good, period", "Share of good events in the SLO's period, as far as it is recorded.", "percentunit",
-             Target(f"1 - {levels.each(recorded.PERIOD_ERROR)}", legend), width=4),
+             Target(f"1 - {levels.each(recorded.PERIOD_ERROR)}", legend)),
         stat("Budget left", "What is left of the period's error budget. Below 0 it is overspent.", "percentunit",
              Target(levels.each(BUDGET_LEFT), legend), width=4, thresholds=common.BUDGET_COLORS),
         stat("Burn rate, 1h", "At 1 the budget lasts exactly the period.", "none",
              Target(levels.each(recorded.burn_rate("1h")), legend), width=4, thresholds=common.BURN_COLORS),
+        stat("Budget spent in", "If the last hour goes on, at the earliest: in time bad events leave the period and "
+             "give budget back.", "s",
+             Target(levels.exhausted_in(periods), legend), width=4, texts=_exhaustion(periods)),
     )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def test_everything_named_is_there(played: tuple[Path, str]) -> None:
     assert json.loads((out / "records-baseline.json").read_text())["fingerprint"]["simulated"] is True
     assert "<svg" in (out / "report.html").read_text()
     assert {p.name for p in (out / "rules").iterdir()} >= {"slo-chat.yaml", "recording.yaml", "health.yaml"}
-    assert len(list((out / "dashboards").iterdir())) == 4
+    assert len(list((out / "dashboards").iterdir())) == 5
 
 
 def test_an_engine_that_is_not_there_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -31,10 +31,15 @@ def panels(board: Board) -> list[Board]:
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
-def expressions(board: Board) -> Iterator[tuple[str, str]]:
-    """(where, expression) of every panel and annotation."""
+def queries(board: Board) -> Iterator[tuple[str, str]]:
+    """(title, expression) of every target of every panel."""
     for panel in panels(board):
         yield from ((panel["title"], target["expr"]) for target in panel["targets"])
+
+
+def expressions(board: Board) -> Iterator[tuple[str, str]]:
+    """(where, expression) of every panel and annotation."""
+    yield from queries(board)
     yield from ((annotation["name"], annotation["expr"]) for annotation in board["annotations"]["list"])
 
 

@@ -18,8 +18,22 @@ pytestmark = [
 ]
 
 PODS = {"10.0.0.1:9400": "GPU-a", "10.0.0.2:9400": "GPU-b"}
-VALUES = {"model_name": "llama", "engine": "0", "gpu": "0", "slo": "chat-ttft", "source": "engine", "endpoint": "x"}
-VALUES |= {"handler": "/v1/chat/completions", "method": "POST", "status": "2xx", "finished_reason": "stop"}
+VALUES = {
+    "model_name": "llama",
+    "engine": "0",
+    "gpu": "0",
+    "slo": "chat-ttft",
+    "source": "engine",
+    "endpoint": "x",
+    "load": "20/s",
+}
+VALUES |= {
+    "handler": "/v1/chat/completions",
+    "method": "POST",
+    "status": "2xx",
+    "finished_reason": "stop",
+    "outcome": "ok",
+}
 # What dcgm-exporter leaves out by default, or only NVML knows.
 SELDOM = (catalog.GPU_SM_ACTIVE, catalog.GPU_POWER_LIMIT, catalog.GPU_THROTTLED)
 
@@ -49,6 +63,7 @@ def _recorded() -> Iterator[tuple[str, dict[str, str], str]]:
             yield recorded.burn_rate(window), group, "2x120"
         yield recorded.PERIOD_ERROR, group | {"period": "30d"}, "0.04x120"
         yield recorded.BUDGET_LEFT, group | {"period": "30d"}, "0.2x120"
+    yield recorded.ENERGY_PER_OUTPUT, {"model_name": "llama"}, "1x120"
     yield "ALERTS", group | {"alertname": "Burn", "alertstate": "firing", "severity": "page"}, "1x120"
 
 

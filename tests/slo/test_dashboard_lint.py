@@ -6,11 +6,11 @@ from pathlib import Path
 import promql_parser
 import pytest
 import yaml
-from boards_as_read import BOARDS, RATE_INTERVAL, Board, expressions, nodes, panels, selectors
+from boards_as_read import BOARDS, RATE_INTERVAL, Board, nodes, panels, queries, selectors
 
 LINT = yaml.safe_load((Path(__file__).parents[2] / "dashboards" / ".lint").read_text(encoding="utf-8"))
 # The units we use, of those that the linter knows.
-UNITS = {"none", "short", "percentunit", "s", "bytes", "watt", "joule", "celsius", "hertz", "reqps", "cps"}
+UNITS = {"none", "short", "percentunit", "s", "bytes", "Bps", "watt", "joule", "celsius", "hertz", "reqps", "cps"}
 LINTED = ("stat", "timeseries", "table")
 
 # What breaks a rule: the title of a panel, or empty for the board itself.
@@ -80,7 +80,7 @@ def panel_targets(board: Board) -> Broken:
 
 def rate_interval(board: Board) -> Broken:
     """Rates use Grafana's interval, which fits scrape interval and zoom."""
-    for where, expr in expressions(board):
+    for where, expr in queries(board):
         for call in _rates(expr):
             if call.args[0].range != promql_parser.parse_duration(RATE_INTERVAL):
                 yield where
@@ -88,7 +88,7 @@ def rate_interval(board: Board) -> Broken:
 
 def counters_are_rated(board: Board) -> Broken:
     """A counter shows only as a rate."""
-    for where, expr in expressions(board):
+    for where, expr in queries(board):
         rated = [s.name for call in _rates(expr) for s in selectors(str(call.args[0]))]
         counters = [s.name for s in selectors(expr) if s.name.endswith(("_total", "_bucket", "_sum", "_count"))]
         if sorted(rated) != sorted(counters):

@@ -48,7 +48,7 @@ def test_every_name_exists(board: Board) -> None:
 @each_board
 def test_labels_exist_on_the_family(board: Board) -> None:
     """Every matcher and grouping on a raw family names a label of that family, or one that scraping adds."""
-    added = {"namespace", "job", "instance", "le"}
+    added = {"namespace", "job", "instance", "pod", "le"}
     families = {name: metric for metric in catalog.families() for name in (metric.name, f"{metric.name}_bucket")}
     for where, expr in expressions(board):
         for selector in selectors(expr):
@@ -70,7 +70,7 @@ def test_panels_tell_what_they_show(board: Board) -> None:
 def _units(panel: Board) -> list[str]:
     if panel["type"] == "heatmap":
         return [panel["options"]["yAxis"]["unit"], panel["options"]["cellValues"]["unit"]]
-    if panel["type"] == "table":
+    if panel["type"] in ("table", "trend"):
         settings = [{p["id"]: p["value"] for p in o["properties"]} for o in panel["fieldConfig"]["overrides"]]
         units = [s["unit"] for s in settings if "unit" in s]
         return units if len(units) == len(panel["targets"]) else [""]
@@ -106,7 +106,7 @@ def test_colors_never_speak_alone(board: Board) -> None:
 def test_only_portable_panels(board: Board) -> None:
     """Panel types of Grafana's core, no inputs to fill in at import, and a schema that Grafana 10.3 to 13 read."""
     assert {p["type"] for p in panels(board)} <= {
-        "timeseries", "stat", "table", "heatmap", "bargauge", "state-timeline",
+        "timeseries", "stat", "table", "heatmap", "bargauge", "state-timeline", "trend",
     }  # fmt: skip
     assert "__inputs" not in board
     assert 39 <= board["schemaVersion"] <= 42

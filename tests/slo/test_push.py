@@ -83,7 +83,7 @@ def test_boards_arrive_in_their_folder_and_twice_is_once(capsys: pytest.CaptureF
         first = dict(server.dashboards)
         assert main(["push", SPEC, "--grafana", server.url]) == 0
     assert server.folders == {"llm-slo": "LLM SLOs"}
-    assert set(first) == {"llm-slo-fleet", "llm-slo-engine", "llm-slo-gpu", "llm-slo-slo"}
+    assert set(first) == {f"llm-slo-{name}" for name in ("fleet", "engine", "gpu", "slo", "load")}
     assert server.dashboards == first
     assert all(body["folderUid"] == "llm-slo" and body["overwrite"] for body in first.values())
     out, err = capsys.readouterr()
