@@ -61,7 +61,8 @@ class EngineParser:
         self._known: dict[bytes, _Target] = {}
         # Lines that stand for several series, as the sum of a histogram that is also a counter.
         self._shared: dict[bytes, list[_Target]] = {}
-        self._groups: dict[_Group, int] = {}
+        self._numbers: dict[_Group, int] = {}
+        self._groups: dict[int, _Group] = {}
 
     def parse(self, body: bytes) -> EngineScrape:
         """Read a whole page. Raises SourceError when it is not an engine's, or broken."""
@@ -147,13 +148,15 @@ class EngineParser:
         group = _Group(origin.metric, origin.upstream, origin.rank, model, pid, capacity)
         ours = text.head(origin.metric.name.encode() + origin.suffix, labels | self._labels) + b" "
         ours.decode()  # a page with anything but UTF-8 in it would be refused as a whole
-        return self._groups.setdefault(group, len(self._groups) + _FIRST), ours
+        number = self._numbers.setdefault(group, len(self._numbers) + _FIRST)
+        self._groups[number] = group
+        return number, ours
 
     def _finish(self, found: dict[int, dict[bytes, bytes]]) -> EngineScrape:
         for head, value in found.get(_SHARED, {}).items():
             for i, ours in self._shared[head]:
                 found[i].setdefault(ours, value)
-        groups = [(group, found[i]) for group, i in self._groups.items() if i in found]
+        groups = [(self._groups[i], lines) for i, lines in found.items() if i in self._groups]
         models = sorted({text.plain(group.model) for group, _ in groups if group.model is not None})
         newest: dict[Metric, int] = {}
         for group, _ in groups:
@@ -179,12 +182,12 @@ def _of_engine(scrape: EngineScrape) -> bool:
 
 def _gather(family: dict[bytes, bytes], group: _Group, lines: dict[bytes, bytes]) -> None:
     if group.capacity is not None:
-        family.update(dict.fromkeys(lines, group.capacity))
-    elif group.pid is not None:  # one series per process, all but one stale (vLLM 0.9.2 to 0.11): the largest is true
-        for ours, value in lines.items():
-            family[ours] = max(family.get(ours, value), value, key=float)
-    else:
+        lines = dict.fromkeys(lines, group.capacity)
+    if group.pid is not None:  # one series per process, all but one stale (vLLM 0.9.2 to 0.11): the largest is true
+        lines = {ours: max(family.get(ours, value), value, key=float) for ours, value in lines.items()}
         family.update(lines)
+    else:  # as within a group, the first counts
+        family.update({**lines, **family} if family else lines)
 
 
 def _block(lines: Mapping[bytes, bytes]) -> bytes:

@@ -1,5 +1,6 @@
 """The metrics page: a snapshot and the span families, as Prometheus text or OpenMetrics."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
@@ -11,13 +12,14 @@ from prometheus_client.exposition import choose_encoder
 from exporters import exemplars, gpu_tables, verbatim
 from exporters.collector import Snapshot
 from exporters.join import engine_gpus
-from exporters.model import EngineScrape
+from exporters.model import EngineScrape, Family
 from slo import catalog
 from slo.catalog import Kind, Metric
 
 _OPENMETRICS = "application/openmetrics-text"
 _EOF = b"# EOF\n"
 _VERSION = version("llm-slo")
+_ORDER = {metric: place for place, metric in enumerate(catalog.families())}
 
 
 def render(snapshot: Snapshot, spans: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
@@ -36,16 +38,17 @@ def engine_text(
     scrapes: Iterable[EngineScrape], openmetrics: bool = False, pending: exemplars.Pending | None = None
 ) -> bytes:
     """The engines' families in the catalogue's order, HELP naming where each was read from, with exemplars."""
-    scrapes = tuple(scrapes)
+    families: dict[Metric, list[Family]] = defaultdict(list)
+    for scrape in scrapes:
+        for metric, family in scrape.families.items():
+            families[metric].append(family)
     parts: list[bytes] = []
-    for metric in catalog.families():
-        found = [scrape.families[metric] for scrape in scrapes if metric in scrape.families]
-        if found:
-            name = metric.name.removesuffix("_total") if openmetrics and metric.kind is Kind.COUNTER else metric.name
-            upstream = ", ".join(dict.fromkeys(family.upstream for family in found))
-            parts.append(f"# HELP {name} {metric.help} ({upstream})\n# TYPE {name} {metric.kind}\n".encode())
-            waiting = (pending or {}).get(metric, {})
-            parts += (exemplars.attach(family.samples, waiting) for family in found)
+    for metric, found in sorted(families.items(), key=lambda item: _ORDER[item[0]]):
+        name = metric.name.removesuffix("_total") if openmetrics and metric.kind is Kind.COUNTER else metric.name
+        upstream = ", ".join(dict.fromkeys(family.upstream for family in found))
+        parts.append(f"# HELP {name} {metric.help} ({upstream})\n# TYPE {name} {metric.kind}\n".encode())
+        waiting = (pending or {}).get(metric, {})
+        parts += (exemplars.attach(family.samples, waiting) for family in found)
     return b"".join(parts)
 
 

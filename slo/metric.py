@@ -39,7 +39,8 @@ class Upstream:
         return f"{self.name}{{{needed}}}" if needed else self.name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Each family exists once: it is equal to itself alone, and quick to look up.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Metric:
     """One family. `upstream` lists, per source, the names to look for: the newest first, and only one is used."""
 

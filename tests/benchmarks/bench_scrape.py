@@ -26,7 +26,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporters.engines import EngineParser
 from exporters.page import engine_text
 
-CAPTURES = Path(__file__).parents[1] / "captures"
+TESTS = Path(__file__).parents[1]
+CAPTURES = TESTS / "captures"
+HANDWRITTEN = TESTS / "exporters" / "handwritten"
+DP8 = "vllm-0.32.0-dp8"
 ROUNDS = 5
 SCRAPES = 200
 
@@ -42,9 +45,10 @@ class Families:
 
 
 def pages() -> dict[str, bytes]:
-    """The captures, and the page of eight data-parallel ranks made of the one of two."""
-    found = {path.stem.removeprefix("vllm-0.32.0-"): path.read_bytes() for path in sorted(CAPTURES.glob("*.metrics"))}
-    return found | {"dp8": ranks(found["dp2"], 8)}
+    """A page of every engine: the captures of vLLM, eight data-parallel ranks made of two, and the handwritten ones."""
+    found = {path.stem: path.read_bytes() for path in sorted(CAPTURES.glob("vllm-0.32.0-*.metrics"))}
+    others = {path.stem: path.read_bytes() for path in sorted(HANDWRITTEN.glob("*.metrics"))}
+    return {**found, DP8: ranks(found["vllm-0.32.0-dp2"], 8), **others}
 
 
 def ranks(page: bytes, count: int) -> bytes:
@@ -68,16 +72,18 @@ def compare(page: bytes) -> dict[str, float]:
     """Both ways, the best of some rounds in turns, with the sidecar's first scrape of a page apart."""
     parser = EngineParser()
     first = cpu(lambda: engine_text([parser.parse(page)]), 1)
-    ours, theirs = [], []
+    ours, theirs, copies = [], [], []
     for _ in range(ROUNDS):
         ours.append(cpu(lambda: engine_text([parser.parse(page)]), 20))
         theirs.append(cpu(lambda: generate_latest(Families(page.decode())), 2))
+        copies.append(cpu(lambda: bytearray(page), 500))
     return {
         "lines": page.count(b"\n"),
         "first_ms": first,
         "ours_ms": min(ours),
         "prometheus_client_ms": min(theirs),
         "ratio": min(theirs) / min(ours),
+        "copies": min(ours) / min(copies),
     }
 
 
@@ -135,16 +141,17 @@ def main() -> None:
     options.add_argument("--json", action="store_true", help="print one JSON object")
     as_json = options.parse_args().json
     results = {name: compare(page) for name, page in pages().items()}
-    process = whole(pages()["dp8"])
+    process = whole(pages()[DP8])
     if as_json:
         print(json.dumps({"parser": results, "process_dp8": process}))
         return
-    print(f"{'page':20}{'lines':>7}{'first ms':>10}{'ours ms':>9}{'prometheus_client ms':>22}{'ratio':>8}")
+    print(f"{'page':30}{'lines':>6}{'first ms':>10}{'ours ms':>9}{'prometheus_client ms':>22}{'ratio':>7}{'copies':>8}")
     for name, r in results.items():
         print(
-            f"{name:20}{r['lines']:7}{r['first_ms']:10.2f}{r['ours_ms']:9.2f}{r['prometheus_client_ms']:22.2f}"
-            f"{r['ratio']:8.1f}"
+            f"{name:30}{r['lines']:6}{r['first_ms']:10.2f}{r['ours_ms']:9.3f}{r['prometheus_client_ms']:22.2f}"
+            f"{r['ratio']:7.1f}{r['copies']:8.0f}"
         )
+    print("ratio: prometheus_client to ours; copies: how often the bytes could be copied in our time")
     print(f"sidecar process, dp8: {process['cpu_ms']:.2f} ms CPU per scrape, {process['rss_mib']:.0f} MiB resident")
 
 

@@ -168,6 +168,8 @@ def test_what_is_broken_stays_broken() -> None:
     for _ in range(2):
         with pytest.raises(SourceError, match="no sample line"):
             parser.parse(RUNNING + b'\n\nvllm:request_success_total{model_name="m"}\n')
+        with pytest.raises(SourceError, match="'' stands where a number belongs"):
+            parser.parse(RUNNING.replace(b"1.0", b""))
 
 
 def test_broken_page_does_not_spoil_the_next() -> None:
