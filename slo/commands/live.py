@@ -5,15 +5,19 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from slo.commands.common import UsageError
 from slo.prometheus import Prometheus, PrometheusError
 
 
-def add_prometheus(parser: argparse.ArgumentParser) -> None:
-    """Which Prometheus to ask, and as whom."""
+def add_prometheus(parser: argparse.ArgumentParser, instead: tuple[str, str] | None = None) -> None:
+    """Which Prometheus to ask and as whom, or a file in place of it: `instead` is its flag and help."""
     text = "root URL of a Prometheus (Mimir: with /prometheus); a bearer token comes from PROMETHEUS_TOKEN"
-    parser.add_argument("--prometheus", metavar="URL", required=True, help=text)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--prometheus", metavar="URL", help=text)
+    if instead:
+        source.add_argument(instead[0], type=Path, metavar="FILE", help=instead[1])
     parser.add_argument("--tenant", metavar="NAME", help="X-Scope-OrgID to send, for Mimir and its like")
 
 

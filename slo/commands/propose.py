@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slo.commands import common
+from slo.commands import common, flags
 from slo.propose import Evidence, Proposal, propose
 from slo.runs import NS, Run, RunError, read
 from slo.spec import API_VERSION, PERIODS
@@ -21,8 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `slo-gen propose`."""
     help_runs = "records or baselines that 'slo-load run' wrote; the worst one decides"
     parser.add_argument("runs", nargs="+", type=Path, metavar="BASELINE", help=help_runs)
-    parser.add_argument("--objective", type=share, default=0.95, metavar="SHARE", help="of the latencies (95%%)")
-    parser.add_argument("--confidence", type=share, default=0.95, metavar="SHARE", help="of every statement (95%%)")
+    parser.add_argument("--objective", type=flags.share, default=0.95, metavar="SHARE", help="of the latencies (95%%)")
+    parser.add_argument(
+        "--confidence", type=flags.share, default=0.95, metavar="SHARE", help="of every statement (95%%)"
+    )
     parser.add_argument("--service", type=_name, metavar="NAME", help="the spec's service (default: the model's name)")
     parser.add_argument("--period", choices=PERIODS, default="30d", help="the spec's period (30d)")
 
@@ -117,11 +119,3 @@ def _name(text: str) -> str:
     if text != _slug(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no name; {_slug(text)!r} is")
     return text
-
-
-def share(text: str) -> float:
-    """`95%` or `0.95`."""
-    share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must lie between 0 and 1 (or 0% and 100%)")
-    return share
