@@ -13,10 +13,10 @@ class Wanted:
     ids: tuple[str, ...]
     origin: str
 
-    def holds(self, gpu: GpuReading, parents: Mapping[str, GpuReading]) -> bool:
+    def holds(self, gpu: GpuReading) -> bool:
         """Whether the GPU is named, or the one that it is cut from."""
-        parent = parents.get(gpu.parent)
-        return self.names(gpu.uuid, gpu.index) or (parent is not None and self.names(parent.uuid, parent.index))
+        of_parent = gpu.index.partition(":")[0]
+        return self.names(gpu.uuid, gpu.index) or (bool(gpu.parent) and self.names(gpu.parent, of_parent))
 
     def names(self, uuid: str, index: str) -> bool:
         """Whether one of the ids is this UUID or index."""
@@ -64,14 +64,10 @@ class RollCall:
         return replace(scrape, gpus=gpus, lost=lost | dict.fromkeys(sorted(gone), "gone"))
 
     def _of_us(self, gpus: Iterable[GpuReading]) -> list[GpuReading]:
-        ours = self._ours
         gpus = list(gpus)
-        if ours is None:
-            return gpus
-        by_uuid = {gpu.uuid: gpu for gpu in gpus}
-        kept = [gpu for gpu in gpus if ours.holds(gpu, by_uuid)]
-        parents = {gpu.parent for gpu in kept}
-        return [gpu for gpu in gpus if gpu in kept or gpu.uuid in parents]
+        kept = {gpu.uuid for gpu in gpus if self._ours is None or self._ours.holds(gpu)}
+        boards = {gpu.parent for gpu in gpus if gpu.uuid in kept}
+        return [gpu for gpu in gpus if gpu.uuid in kept | boards]
 
 
 def _ids(text: str, indexes: bool) -> tuple[str, ...]:
