@@ -48,8 +48,9 @@ async def serve(
     traces_to, push_to = tracing.target(env), options.push or push.target(env)
     registry = CollectorRegistry()
     async with AsyncExitStack() as ending:
+        ending.push_async_callback(pages.close)
         spans, intake = _intake(ending, registry, collector, slos, options)
-        app = create_app(collector, spans, intake, registry, pages.close, limits)
+        app = create_app(collector, spans, intake, registry, limits)
         host, port = listener.getsockname()[:2]
         if traces_to:
             ending.callback(tracing.start(app, traces_to, port))

@@ -1,8 +1,6 @@
 """The sidecar over HTTP: /, /metrics, /healthz, /readyz, /v1/traces."""
 
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import httpx
 from fastapi import FastAPI, Request, Response
@@ -39,18 +37,10 @@ def create_app(
     spans: SpanMetrics,
     intake: Intake,
     registry: CollectorRegistry,
-    close: Callable[[], Awaitable[None]],
     limits: Limits | None = None,
 ) -> FastAPI:
-    """The application. `registry` is the one that `spans` counts in; `close` runs when the server stops, and `limits`
-    are cut when it is about to."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await close()
-
-    app = FastAPI(title="slo-exporter", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    """The application. `registry` is the one that `spans` counts in; `limits` are cut when the process is to end."""
+    app = FastAPI(title="slo-exporter", docs_url=None, redoc_url=None, openapi_url=None)
     handlers = _Handlers(collector, spans, intake, registry, limits or Limits())
     app.get("/")(handlers.index)
     app.get("/metrics")(handlers.metrics)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import uvicorn
@@ -90,10 +90,15 @@ class Upstream:
 
 
 @contextlib.contextmanager
-def serving(app: FastAPI) -> Iterator[tuple[str, uvicorn.Server]]:
-    """The app on a port of its own, in a thread; yields its URL and the server."""
+def serving(app: FastAPI, close: Callable[[], Awaitable[None]]) -> Iterator[tuple[str, uvicorn.Server]]:
+    """The app on a port of its own, in a thread, closed in the end; yields its URL and the server."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+
+    async def serve() -> None:
+        await server.serve()
+        await close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     wait_for(lambda: server.started)
     try:

@@ -44,8 +44,8 @@ def sidecar(*engines: str, dcgm: str = "") -> Iterator[tuple[httpx.Client, uvico
     collector = Collector(engine_sources.engines(pages, [engine_sources.engine_url(url) for url in engines]), gpus)
     spans = SpanMetrics(registry, [SLO])
     intake = Intake(collector, spans, SpanReader())
-    app = create_app(collector, spans, intake, registry, pages.close)
-    with serving(app) as (url, server), httpx.Client(base_url=url, trust_env=False) as client:
+    app = create_app(collector, spans, intake, registry)
+    with serving(app, pages.close) as (url, server), httpx.Client(base_url=url, trust_env=False) as client:
         yield client, server
 
 

@@ -79,7 +79,7 @@ def test_sglangs_root_span_is_the_request() -> None:
 
 
 def test_a_span_of_the_conventions_is_a_request() -> None:
-    """TTFT is the first chunk, the duration that of the span, TPOT what lies between over the tokens after the first."""
+    """TTFT is the first chunk, the duration the span's, TPOT what lies between over the tokens after the first."""
     (facts,) = read(span("chat qwen", CHAT)).spans
     assert (facts.model_name, facts.ttft, facts.e2e, facts.queue) == ("qwen", 0.5, 1.5, None)
     assert facts.tpot == pytest.approx(0.1)
@@ -92,7 +92,7 @@ def test_other_operations_are_no_requests(operation: str) -> None:
 
 
 def test_a_request_told_by_engine_and_gateway_counts_once() -> None:
-    """The gateway's span is the parent of the engine's: the engine's own numbers count, in whichever export they are."""
+    """The gateway's span is the parent of the engine's: the engine's own numbers count, whatever export has them."""
     gateway, reader = span("chat qwen", CHAT), SpanReader()
     engine = span("llm_request", VLLM, trace_id=gateway.trace_id, parent_span_id=gateway.span_id)
     assert [facts.ttft for facts in read(engine, reader=reader).spans] == [0.2]
