@@ -7,6 +7,7 @@ Then the whole sidecar runs as a process of its own and is scraped over HTTP, fo
 """
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -89,25 +90,34 @@ def compare(page: bytes) -> dict[str, float]:
 
 def whole(page: bytes) -> dict[str, float]:
     """The command beside an upstream that serves `page`: CPU per scrape, HTTP and gzip included, and memory."""
-    upstream = serve(page)
+    with serving(lambda: page) as engine, sidecar(engine) as (pid, url), httpx.Client(trust_env=False) as client:
+        for _ in range(20):
+            client.get(url).raise_for_status()
+        before = seconds_of(pid)
+        for _ in range(SCRAPES):
+            client.get(url).raise_for_status()
+        return {"cpu_ms": (seconds_of(pid) - before) / SCRAPES * 1e3, "rss_mib": resident(pid)}
+
+
+@contextlib.contextmanager
+def sidecar(engine: str) -> Iterator[tuple[int, str]]:
+    """The command as a process of its own beside an engine; yields its id and the URL of its metrics."""
     command = [sys.executable, "-c", "import sys; from exporters.cli import main; sys.exit(main())"]
-    args = ["--engine", f"http://127.0.0.1:{upstream.server_port}", "--gpu", "none", "--listen", "127.0.0.1:0"]
+    args = ["--engine", engine, "--gpu", "none", "--listen", "127.0.0.1:0"]
     with subprocess.Popen([*command, *args], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         lines = (re.search(r"serving (http://\S+)", line) for line in process.stderr)
-        url = next(found[1] for found in lines if found)
-        with httpx.Client(trust_env=False) as client:
-            for _ in range(20):
-                client.get(url).raise_for_status()
-            before = seconds_of(process.pid)
-            for _ in range(SCRAPES):
-                client.get(url).raise_for_status()
-            spent = seconds_of(process.pid) - before
-        memory = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
-        process.terminate()
-    upstream.shutdown()
-    assert memory
-    return {"cpu_ms": spent / SCRAPES * 1e3, "rss_mib": int(memory[1]) / 1024}
+        try:
+            yield process.pid, next(found[1] for found in lines if found)
+        finally:
+            process.terminate()
+
+
+def resident(pid: int) -> float:
+    """MiB of memory that a process holds."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) / 1024
 
 
 def seconds_of(pid: int) -> float:
@@ -116,24 +126,27 @@ def seconds_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def serve(page: bytes) -> ThreadingHTTPServer:
-    """A server that answers everything with `page`."""
+@contextlib.contextmanager
+def serving(page: Callable[[], bytes]) -> Iterator[str]:
+    """A server that answers everything with what `page` gives; yields its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            body = page()
             self.send_response(200)
-            self.send_header("Content-Length", str(len(page)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(page)
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
 
 
 def main() -> None:
