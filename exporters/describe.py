@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 
+from exporters import describe_gpus
 from slo import catalog
 from slo.catalog import Metric
 from slo.engines import ENGINES
@@ -21,8 +22,12 @@ def main(argv: Sequence[str]) -> int:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="one table of signals and engines, as in docs/engines.md")
     form.add_argument("--json", action="store_true", help="print one JSON object")
+    form.add_argument("--gpus", action="store_true", help="the table of GPU signals and sources, as in docs/gpu.md")
     options = parser.parse_args(argv)
-    print(as_json() if options.json else markdown() if options.markdown else text(), end="")
+    if options.gpus:
+        print(describe_gpus.table(), end="")
+    else:
+        print(as_json() if options.json else markdown() if options.markdown else text(), end="")
     return 0
 
 
