@@ -158,15 +158,15 @@ def timeseries(
     )
 
 
-def heatmap(title: str, description: str, unit: str, buckets: str, *, rate_unit: str) -> Panel:
+def heatmap(title: str, description: str, unit: str, buckets: Target, *, rate_unit: str, width: int = 8) -> Panel:
     """The buckets of a histogram over time; `unit` is the unit of their bounds, `rate_unit` that of their counts."""
     return Panel(
         type="heatmap",
         title=title,
         description=description,
-        targets=(Target(buckets, "{{le}}", exemplar=True),),
+        targets=(buckets,),
         format="heatmap",
-        width=8,
+        width=width,
         height=7,
         defaults={},
         options={

@@ -16,6 +16,8 @@ _MODEL = "model_name"
 _LEGEND = "{{model_name}}"
 _ENGINE = ("model_name", "instance", "engine")
 _ENGINE_LEGEND = "{{model_name}} {{instance}} engine {{engine}}"
+# A span tells these of its request, and the sidecar puts its trace on their buckets.
+_TRACED = (catalog.TTFT, catalog.TPOT, catalog.E2E)
 _GENERATION = Matcher("handler", "=~", GENERATION_HANDLERS)
 
 
@@ -88,9 +90,10 @@ def _latencies(slos: Sequence[Slo]) -> Iterator[Panel]:
             text + (f" Dashed: the threshold {', '.join(drawn)}." if drawn else ""),
             "s",
             *(
-                Target(quantile(q, metric, _MODEL), f"p{q * 100:g} {_LEGEND}", exemplar=q == 0.95)
+                Target(quantile(q, metric, _MODEL), f"p{q * 100:g} {_LEGEND}", exemplar=q == 0.95 and metric in _TRACED)
                 for q in (0.5, 0.95, 0.99)
             ),
+            width=12,
             limits=tuple(limits),
         )
 
@@ -108,13 +111,15 @@ def _thresholds(slos: Sequence[Slo], metric: Metric) -> dict[float, list[str]]:
 
 def _heatmaps() -> Iterator[Panel]:
     for name, metric in (("TTFT", catalog.TTFT), ("TPOT", catalog.TPOT), ("ITL", catalog.ITL), ("E2E", catalog.E2E)):
+        traced = metric in _TRACED
         yield heatmap(
             f"{name} distribution",
-            f"How many per second had which {name}. Two bands are two kinds of requests, which a quantile hides. "
-            "Diamonds are single requests: one opens its trace, where the data source links trace_id.",
+            f"How many per second had which {name}. Two bands are two kinds of requests, which a quantile hides."
+            + (" Diamonds are requests: one opens its trace, where the data source links trace_id." if traced else ""),
             "s",
-            rate(metric, "le", suffix="_bucket"),
+            Target(rate(metric, "le", suffix="_bucket"), "{{le}}", exemplar=traced),
             rate_unit="cps",
+            width=6,
         )
 
 
@@ -125,6 +130,7 @@ def _phases() -> Iterator[Panel]:
         "Mean time of a request in each phase. Queue grows with load, prefill with prompts, decode with answers.",
         "s",
         *(Target(mean(metric, _MODEL), f"{phase} {_LEGEND}") for phase, metric in phases),
+        width=12,
         stacked=True,
     )
     yield timeseries(
@@ -132,6 +138,7 @@ def _phases() -> Iterator[Panel]:
         "95th percentile of each phase. Below 0.3 s, where the first bucket ends, only the mean tells.",
         "s",
         *(Target(quantile(0.95, metric, _MODEL), f"{phase} {_LEGEND}") for phase, metric in phases),
+        width=12,
     )
 
 

@@ -203,7 +203,7 @@ def _health() -> tuple[Panel, ...]:
 
 def _throttling() -> Panel:
     # DCGM's default fields say nothing of throttling: a GPU that is read through them must not look healthy.
-    unknown = f"{series(catalog.GPU_POWER)} * 0 - 1"
+    unknown = f'label_replace({series(catalog.GPU_POWER)} * 0 - 1, "reason", "any reason", "", "")'
     return state_timeline(
         "Throttling",
         "Whether the clocks are held down, by reason. Known where the sidecar reads the GPU through NVML.",

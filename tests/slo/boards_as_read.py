@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ BOARDS: dict[str, Board] = {
 }
 
 # Nothing chosen: every variable stands for all there is, and the board of one SLO for the first.
-CHOSEN = {v["name"]: v["allValue"] for b in BOARDS.values() for v in b["templating"]["list"] if v["multi"]}
+CHOSEN: dict[str, str] = {
+    v["name"]: v["allValue"] for b in BOARDS.values() for v in b["templating"]["list"] if v["multi"]
+}
 CHOSEN |= {"__rate_interval": RATE_INTERVAL, "__range": "1h", "slo": "chat-ttft"}
 
 
@@ -43,9 +45,9 @@ def expressions(board: Board) -> Iterator[tuple[str, str]]:
     yield from ((annotation["name"], annotation["expr"]) for annotation in board["annotations"]["list"])
 
 
-def substituted(expr: str) -> str:
-    """The expression after Grafana's variables; KeyError for one that no board has."""
-    return re.sub(r"\$(\w+)", lambda match: CHOSEN[match[1]], expr)
+def substituted(expr: str, chosen: Mapping[str, str] = CHOSEN) -> str:
+    """The expression after Grafana's variables, those of `chosen` first; KeyError for one that no board has."""
+    return re.sub(r"\$(\w+)", lambda match: (CHOSEN | chosen)[match[1]], expr)
 
 
 def nodes(expr: str) -> list[promql_parser.Expr]:
