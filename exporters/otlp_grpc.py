@@ -1,6 +1,6 @@
 """OTLP over gRPC: what vLLM speaks unless told otherwise."""
 
-import logging
+import socket
 from collections.abc import Awaitable, Callable
 
 import grpc
@@ -10,8 +10,6 @@ from exporters import otlp
 from exporters.access import Access
 from exporters.intake import Intake
 from exporters.model import UsageError
-
-log = logging.getLogger(__name__)
 
 SERVICE, METHOD = "opentelemetry.proto.collector.trace.v1.TraceService", "Export"
 # A body over MAX_BODY we refuse and count; one this large the library refuses before it is in memory.
@@ -45,6 +43,7 @@ async def serve(intake: Intake, access: Access, host: str, port: int) -> tuple[i
             await context.abort(_STATUS[refused.status], str(refused))
             raise AssertionError("abort raises") from None
 
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = grpc.aio.server(
         options=[("grpc.max_receive_message_length", _MAX_MESSAGE), ("grpc.so_reuseport", 0)],
         maximum_concurrent_rpcs=_MAX_EXPORTS,
@@ -52,9 +51,11 @@ async def serve(intake: Intake, access: Access, host: str, port: int) -> tuple[i
     handler = grpc.unary_unary_rpc_method_handler(export)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
     try:
+        socket.create_server((host, port), family=family).close()  # says why not, where the library only logs it
         bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    except RuntimeError:
-        raise UsageError(f"cannot listen on {host}:{port} for spans over gRPC; choose with --otlp-grpc") from None
+    except (OSError, RuntimeError) as error:
+        reason = str(getattr(error, "strerror", error)).partition(" (")[0]
+        raise UsageError(f"cannot take spans over gRPC on {host}:{port}: {reason}; see --otlp-grpc") from None
     await server.start()
     return bound, server.stop
 

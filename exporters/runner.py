@@ -92,7 +92,7 @@ async def _grpc(intake: Intake, access: Access, address: tuple[str, int]) -> Cal
     except UsageError as error:
         if address is not GRPC:
             raise
-        log.warning("%s; until then spans are taken over HTTP only", error)
+        log.warning("%s. Spans are taken over HTTP only", error)
         return _nothing
     log.info("taking spans over gRPC on %s:%d", address[0], port)
     return partial(stop, LAST)

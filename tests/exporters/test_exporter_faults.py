@@ -1,221 +1,210 @@
-"""What engines and other containers do wrong, over real sockets: each costs its own part of the page, and shows."""
+"""What can go wrong with spans and with the process itself, against the command as it runs in a pod."""
 
-import asyncio
+import contextlib
 import gzip
+import os
+import random
 import re
+import socket
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-from exporter_servers import Upstream
-from prometheus_client import CollectorRegistry
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
-from prometheus_client.parser import text_string_to_metric_families as parse_text
+import httpx
+from exporter_process import COMMAND, ended, running, said
+from exporter_servers import Upstream, wait_for
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client.parser import text_string_to_metric_families
 
-from exporters import engine_sources, engines, fetch, page
-from exporters.collector import Collector
+from exporters import otlp
 from slo import catalog
 
 TESTS = Path(__file__).parents[1]
 PAGE = (TESTS / "captures" / "vllm-0.32.0-cpu.metrics").read_bytes()
-SGLANG = (Path(__file__).parent / "handwritten" / "sglang-0.5.23.metrics").read_bytes()
-PROXY = b'# TYPE queue_requests_total counter\nqueue_requests_total{code="200"} 7\n'
-Values = dict[str, dict[frozenset[tuple[str, str]], float]]
-Step = Callable[[], None]
+SPANS = (TESTS / "captures" / "vllm-0.32.0-llm_request.otlp.pb").read_bytes()
+HEADERS = {"Content-Type": otlp.PROTOBUF}
+dice = random.Random(11)
 
 
-def scrapes(
-    urls: Sequence[str], *steps: Step, merge: Sequence[str] = (), passthrough: str = "", deadline: float = 2.0
-) -> list[Values]:
-    """One reading of the sidecar's page at first and one after each step, each checked in both formats."""
-
-    async def scenario() -> list[Values]:
-        pages = fetch.Pages()
-        pattern = re.compile(passthrough) if passthrough else None
-        sources = engine_sources.engines(pages, [engine_sources.engine_url(url) for url in urls], "", pattern)
-        collector = Collector(sources, extras=engine_sources.merged(pages, merge))
-        found = []
-        for step in (lambda: None, *steps):
-            step()
-            snapshot = await collector.collect(deadline)
-            list(
-                parse_openmetrics(
-                    page.render(snapshot, CollectorRegistry(), "application/openmetrics-text")[0].decode()
-                )
-            )
-            found.append(values(page.render(snapshot, CollectorRegistry())[0]))
-        await pages.close()
-        return found
-
-    return asyncio.run(scenario())
+def export(count: int) -> bytes:
+    """An export of so many requests of vLLM, each with ids of its own."""
+    request = ExportTraceServiceRequest.FromString(SPANS)
+    spans = request.resource_spans[0].scope_spans[0].spans
+    first = spans[0]
+    for _ in range(count - len(spans)):
+        spans.add().CopyFrom(first)
+    for span in spans:
+        span.trace_id, span.span_id = dice.randbytes(16), dice.randbytes(8)
+    return request.SerializeToString()
 
 
-def values(body: bytes) -> Values:
-    found: Values = {}
-    for family in parse_text(body.decode()):
-        for sample in family.samples:
-            series = found.setdefault(sample.name, {})
-            assert frozenset(sample.labels.items()) not in series, "a series twice"
-            series[frozenset(sample.labels.items())] = sample.value
-    return found
+def post(url: str, body: bytes, **headers: str) -> int:
+    return httpx.post(f"{url}/v1/traces", content=body, headers=HEADERS | headers, trust_env=False).status_code
 
 
-def up(found: Values) -> dict[str, float]:
-    return {dict(labels)["source"]: value for labels, value in found[catalog.SOURCE_UP.name].items()}
+def value(url: str, name: str, **labels: str) -> float:
+    text = httpx.get(f"{url}/metrics", trust_env=False).text
+    samples = (s for f in text_string_to_metric_families(text) for s in f.samples)
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
 
 
-def only(found: Values, metric: catalog.Metric) -> float:
-    (value,) = found[metric.name].values()
-    return value
+def test_a_burst_of_ten_thousand_spans_is_counted_whole() -> None:
+    """20 senders at once, 512 spans an export as vLLM sends them, some of them twice: every request exactly once."""
+    bodies = [export(512) for _ in range(20)]
+    with Upstream(PAGE) as engine, running("--engine", engine.url) as (_, url), ThreadPoolExecutor(20) as pool:
+        assert set(pool.map(lambda body: post(url, body), [*bodies, *bodies[:5]])) == {200}
+        assert value(url, catalog.SPANS_RECEIVED.name) == 25 * 512
+        assert value(url, catalog.SPAN_TTFT.name + "_count") == 20 * 512
 
 
-def test_slow_engine(caplog: pytest.LogCaptureFixture) -> None:
-    """A page that drips in is given up at the deadline, however steadily it comes."""
+def test_hostile_exports_cost_nothing_but_a_count() -> None:
+    """Garbage, half an export, a bomb, too much: each refused with its status and counted, and the next is taken."""
+    bomb = gzip.compress(bytes(200 * 1024 * 1024))
+    with Upstream(PAGE) as engine, running("--engine", engine.url) as (process, url):
+        before = resident(process)
+        assert post(url, dice.randbytes(1000)) == 400
+        assert post(url, export(10)[:-3]) == 400
+        assert post(url, bomb, **{"Content-Encoding": "gzip"}) == 413
+        assert post(url, bytes(otlp.MAX_BODY + 1)) == 413
+        assert resident(process) - before < 30
+        assert post(url, export(10)) == 200
+        assert value(url, catalog.SPANS_REJECTED.name, reason="malformed") == 2
+        assert value(url, catalog.SPANS_REJECTED.name, reason="too_large") == 2
+
+
+def resident(process: subprocess.Popen[str]) -> float:
+    """MiB of memory."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
+    assert found
+    return int(found[1]) / 1024
+
+
+def stalled(url: str, body: bytes, length: int) -> socket.socket:
+    """A sender that has said how long its body is, and sent a part of it."""
+    parts = httpx.URL(url)
+    sender = socket.create_connection((parts.host, parts.port or 0))
+    sender.sendall(f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: {otlp.PROTOBUF}\r\n".encode())
+    sender.sendall(f"Content-Length: {length}\r\n\r\n".encode() + body)
+    return sender
+
+
+def test_senders_that_stall_cannot_fill_the_memory() -> None:
+    """Many senders that stop in the middle of large bodies: from some amount on 429 with Retry-After, and no more."""
+    with Upstream(PAGE) as engine, running("--engine", engine.url) as (process, url):
+        senders = [stalled(url, bytes(otlp.MAX_BODY - 1), otlp.MAX_BODY) for _ in range(9)]
+        refused = ""
+        for sender in reversed(senders):
+            sender.settimeout(0.2)
+            try:
+                refused = refused or sender.recv(1000).decode()
+            except TimeoutError:
+                continue
+        assert refused.startswith("HTTP/1.1 429")
+        assert "retry-after: 1" in refused.lower()
+        assert resident(process) < 200
+        for sender in senders:
+            sender.close()
+        wait_for(lambda: post(url, export(2)) == 200)
+
+
+def test_sigterm_while_a_sender_stalls() -> None:
+    """A body that never ends does not hold the end up, and is no traceback."""
+    with (
+        Upstream(PAGE) as engine,
+        running("--engine", engine.url) as (process, url),
+        stalled(url, SPANS[:100], 1000) as sender,
+    ):
+        wait_for(lambda: httpx.get(f"{url}/healthz", trust_env=False).is_success)
+        assert ended(process, 2.0) == 0
+        assert sender.recv(1000).startswith(b"HTTP/1.1 408")
+
+
+def test_sigterm_during_a_scrape_of_an_engine_that_hangs() -> None:
+    """The scrape is answered with what is there - the last spans among it - and the process ends within 2 s."""
+    with Upstream(PAGE) as engine, running("--engine", engine.url) as (process, url):
+        assert post(url, export(10)) == 200
+        engine.gate.clear()
+        pages: list[str] = []
+        scraper = threading.Thread(target=lambda: pages.append(httpx.get(f"{url}/metrics", trust_env=False).text))
+        reads = engine.reads
+        scraper.start()
+        wait_for(lambda: engine.reads > reads)
+        assert ended(process, 2.0) == 0
+        scraper.join()
+    assert f'{catalog.SPAN_TTFT.name}_count{{model_name="tiny-llama"}} 10.0' in pages[0]
+
+
+def test_spans_in_hand_are_forwarded_before_the_end() -> None:
+    """SIGTERM right behind an export: what is to go on reaches the upstream before the process is gone."""
+    with Upstream(PAGE) as engine, Upstream() as collector:
+        args = ("--engine", engine.url, "--forward", collector.url, "--forward-keep", "1")
+        with running(*args) as (process, url):
+            assert post(url, export(50)) == 200
+            assert ended(process, 3.0) == 0
+        sent = [ExportTraceServiceRequest.FromString(gzip.decompress(body)) for body in collector.posted]
+    assert sum(len(s.spans) for e in sent for r in e.resource_spans for s in r.scope_spans) == 50
+
+
+def test_a_grpc_port_that_is_taken_is_a_warning_when_nobody_asked_for_it() -> None:
+    """A Collector has the default port: the sidecar says so in one line and serves; asked for, it ends with 2."""
+    with socket.socket() as collector:
+        collector.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # then it is taken already
+            collector.bind(("127.0.0.1", 4317))
+            collector.listen()
+        args = ["--engine", "http://127.0.0.1:1", "--gpu", "none", "--listen", "127.0.0.1:0"]
+        with subprocess.Popen([*COMMAND, *args], stderr=subprocess.PIPE, text=True) as process:
+            assert said(process, "(cannot take spans over gRPC on 127.0.0.1:4317: Address already in use.* HTTP only)")
+            assert said(process, r"serving (\S+)")
+            assert ended(process, 3.0) == 0
+        asked = subprocess.run([*COMMAND, *args, "--otlp-grpc", "127.0.0.1:4317"], capture_output=True, text=True)
+    assert asked.returncode == 2
+    assert [line for line in asked.stderr.splitlines() if " INFO " not in line][0].startswith("slo-exporter: cannot")
+
+
+def reachable(path: str) -> bool:
+    """Whether every user may go there."""
+    return all(folder.stat().st_mode & 0o1 for folder in (Path(path), *Path(path).parents))
+
+
+def test_nobody_on_a_disk_that_cannot_be_written() -> None:
+    """With no home and not a byte to write, as nobody where the tests may become that: it serves and takes spans."""
+    become_nobody = os.geteuid() == 0 and all(map(reachable, (sys.prefix, sys.base_prefix, str(TESTS))))
+    code = (
+        "import os, resource, sys\n"
+        "from exporters.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "os.chdir('/')\n"
+        f"{'os.setgid(65534); os.setuid(65534)' if become_nobody else ''}\n"
+        "sys.exit(main())"
+    )
+    args = ["--gpu", "none", "--listen", "127.0.0.1:0", "--otlp-grpc", "127.0.0.1:0", "--engine"]
+    env = {"HOME": "/nonexistent", "TMPDIR": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
     with Upstream(PAGE) as engine:
-        engine.drip = 0.01
+        command = [sys.executable, "-c", code, *args, engine.url]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
+            url = said(process, r"serving (\S+)/metrics")
+            assert post(url, export(10)) == 200
+            assert value(url, catalog.SPAN_TTFT.name + "_count") == 10
+            assert ended(process, 3.0) == 0
+
+
+def test_memory_stays_flat_under_spans() -> None:
+    """60 000 requests of made-up models through HTTP: from some point on the memory does not grow."""
+    with Upstream(PAGE) as engine, running("--engine", engine.url) as (process, url):
         started = time.monotonic()
-        (found,) = scrapes([engine.url], deadline=0.4)
-        assert time.monotonic() - started < 2.0
-    assert up(found) == {"engine": 0}
-    assert "no answer within 0.4 s" in caplog.text
-
-
-def test_fifty_megabytes_of_metrics(caplog: pytest.LogCaptureFixture) -> None:
-    """A page that never ends is given up at the limit of size, long before it is all here."""
-    with Upstream(PAGE + b'vllm:prompt_tokens_total{model_name="m"} 1\n' * 1_200_000) as engine:
-        assert len(engine.body) > 50e6
-        (found,) = scrapes([engine.url], deadline=4.0)
-    assert up(found) == {"engine": 0}
-    assert f"a page of more than {fetch.MAX_PAGE >> 20} MiB" in caplog.text
-
-
-def test_compressed_though_not_asked(caplog: pytest.LogCaptureFixture) -> None:
-    """What may be a bomb is not unpacked: nobody asked for compression."""
-    with Upstream(gzip.compress(bytes(10_000_000))) as engine:
-        engine.encoding = "gzip"
-        (found,) = scrapes([engine.url])
-    assert up(found) == {"engine": 0}
-    assert "compressed with gzip" in caplog.text
-
-
-def test_duplicate_families() -> None:
-    """A family that comes twice on a page is exposed once, with its first values."""
-    block = b'# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running{model_name="m"} %d\n'
-    with Upstream(block % 3 + block % 9) as engine:
-        (found,) = scrapes([engine.url])
-    assert only(found, catalog.RUNNING) == 3
-
-
-def test_nan_and_negative_values() -> None:
-    """No quantity of an engine is negative or not a number: such a series is absent, the rest stands."""
-    with Upstream(
-        b'vllm:num_requests_running{model_name="m"} -1\nvllm:num_requests_waiting{model_name="m"} NaN\n'
-        b'vllm:prompt_tokens_total{model_name="m"} -5.0\nvllm:prompt_tokens_total{model_name="n"} 5e-05\n'
-        b'vllm:generation_tokens_total{model_name="m"} +Inf\n'
-    ) as engine:
-        (found,) = scrapes([engine.url])
-    assert found.keys() & {catalog.RUNNING.name, catalog.WAITING.name} == set()
-    assert only(found, catalog.PROMPT_TOKENS) == 5e-05
-    assert only(found, catalog.GENERATION_TOKENS) == float("inf")
-
-
-def test_counter_reset_is_passed_on() -> None:
-    """After a restart counters fall, as they must for rate() to see it."""
-    line = b'vllm:prompt_tokens_total{engine="0",model_name="m"} %d\n'
-    with Upstream(line % 5000) as engine:
-        before, after = scrapes([engine.url], lambda: setattr(engine, "body", line % 12))
-    assert (only(before, catalog.PROMPT_TOKENS), only(after, catalog.PROMPT_TOKENS)) == (5000, 12)
-
-
-def test_another_version_another_model_another_engine() -> None:
-    """Whatever is started at the same address: names, models and engine follow, and nothing of before remains."""
-    old = (Path(__file__).parent / "handwritten" / "vllm-0.6.6.metrics").read_bytes()
-    other_model = PAGE.replace(b"tiny-llama", b"big-llama")
-    bodies = (PAGE, other_model, SGLANG)
-    with Upstream(old) as engine:
-        found = scrapes([engine.url], *(lambda body=body: setattr(engine, "body", body) for body in bodies))
-    models = [{dict(labels).get("model_name") for labels in page[catalog.RUNNING.name]} for page in found]
-    assert models == [{"m"}, {"tiny-llama"}, {"big-llama"}, {"m"}]
-    assert [len(page.get(catalog.TPOT.name + "_count", {})) for page in found] == [0, 1, 1, 2]
-
-
-def test_label_explosion(caplog: pytest.LogCaptureFixture) -> None:
-    """A family with a runaway label is left out whole, once in the log and as a number on the page; others stay."""
-    size = engines.MAX_SERIES + 1
-    rows = b"".join(b'http_requests_total{handler="/%d",method="GET",status="2xx"} 1\n' % i for i in range(size))
-    with Upstream(PAGE + rows) as engine:
-        first, second = scrapes([engine.url], lambda: None, deadline=4.0)
-    assert catalog.HTTP_REQUESTS.name not in first
-    assert first[catalog.SERIES_DROPPED.name] == second[catalog.SERIES_DROPPED.name]
-    assert dict(*first[catalog.SERIES_DROPPED.name]) == {"family": catalog.HTTP_REQUESTS.name}
-    assert only(first, catalog.SERIES_DROPPED) > size
-    assert only(first, catalog.RUNNING) == 0
-    assert caplog.text.count("and is left out") == 1
-
-
-def test_several_kinds_of_engines_side_by_side() -> None:
-    """A vLLM and an SGLang behind one sidecar share families, told apart by their endpoints; one may go."""
-    with Upstream(PAGE) as vllm, Upstream(SGLANG) as sglang:
-        found, without = scrapes([vllm.url, f"sglang={sglang.url}"], lambda: setattr(sglang, "status", 500))
-    endpoints = {dict(labels)["endpoint"] for labels in found[catalog.RUNNING.name]}
-    assert endpoints == {f"{vllm.url}/metrics", f"{sglang.url}/metrics"}
-    assert {dict(labels)["endpoint"] for labels in without[catalog.RUNNING.name]} == {f"{vllm.url}/metrics"}
-
-
-def test_other_containers_are_merged_in() -> None:
-    """Their families stand as they were given, beside the engine's; what two of them share is there once."""
-    with Upstream(PAGE) as engine, Upstream(PROXY) as proxy, Upstream(PROXY + b"agent_up 1\n") as agent:
-        (found,) = scrapes([engine.url], merge=[proxy.url + "/metrics", agent.url + "/metrics"])
-    assert found["queue_requests_total"] == {frozenset({("code", "200")}): 7}
-    assert found["agent_up"] == {frozenset(): 1}
-    assert found["llm_requests_running"]
-    assert set(up(found).values()) == {1}
-
-
-def break_down(extra: Upstream, way: str) -> None:
-    """Make a merged page fail in one way."""
-    if way == "hanging":
-        extra.gate.clear()
-    elif way == "half a body":
-        extra.claimed = 1000
-    elif way == "500":
-        extra.status = 500
-    else:
-        extra.body = {"garbage": b"\x00\xff\xfe\n", "html": b"<html>\n", "no number": b"a many\n"}[way]
-
-
-@pytest.mark.parametrize("way", ["hanging", "half a body", "500", "garbage", "html", "no number"])
-def test_a_dead_extra_hurts_nobody(way: str) -> None:
-    """However a merged page fails, the engine and the other pages are there in time, and the failure shows."""
-    with Upstream(PAGE) as engine, Upstream(PROXY) as bad, Upstream(b"agent_up 1\n") as good:
-        break_down(bad, way)
-        (found,) = scrapes([engine.url], merge=[bad.url + "/metrics", good.url + "/metrics"], deadline=0.5)
-        bad.gate.set()
-    assert found["agent_up"]
-    assert found["llm_requests_running"]
-    assert "queue_requests_total" not in found
-    shown = {(labels["source"], labels["endpoint"]): value for labels, value in rows(found[catalog.SOURCE_UP.name])}
-    assert shown[("merge", f"{bad.url}/metrics")] == 0
-    assert sorted(shown.values()) == [0, 1, 1]
-
-
-def rows(series: dict[frozenset[tuple[str, str]], float]) -> list[tuple[dict[str, str], float]]:
-    return [(dict(labels), value) for labels, value in series.items()]
-
-
-def test_an_empty_extra_is_no_failure() -> None:
-    """A container that has nothing to say yet is up."""
-    with Upstream(PAGE) as engine, Upstream(b"") as extra:
-        (found,) = scrapes([engine.url], merge=[extra.url + "/metrics"])
-    assert up(found) == {"engine": 1, "merge": 1}
-
-
-def test_families_of_the_engines_pass_by_name() -> None:
-    """Two engines' own families come along with the label that tells the engines apart."""
-    with Upstream(PAGE) as a, Upstream(PAGE) as b:
-        (found,) = scrapes([a.url, b.url], passthrough="vllm:request_params_n|process_.*")
-    endpoints = {labels["endpoint"] for labels, _ in rows(found["vllm:request_params_n_count"])}
-    assert endpoints == {f"{a.url}/metrics", f"{b.url}/metrics"}
-    assert "process_cpu_seconds_total" in found
-    assert "vllm:num_requests_running" not in found
+        with httpx.Client(base_url=url, headers=HEADERS, trust_env=False) as client:
+            template, sizes = ExportTraceServiceRequest.FromString(export(2000)), []
+            spans = template.resource_spans[0].scope_spans[0].spans
+            for round_ in range(30):
+                for span in spans:
+                    span.trace_id, span.span_id = dice.randbytes(16), dice.randbytes(8)
+                template.resource_spans[0].resource.attributes.add(key="model_name").value.string_value = f"m{round_}"
+                assert client.post("/v1/traces", content=template.SerializeToString()).is_success
+                sizes.append(resident(process))
+        print(f"{30 * 2000} spans in {time.monotonic() - started:.1f} s, {sizes[0]:.0f} to {sizes[-1]:.0f} MiB")
+    assert max(sizes[20:]) - max(sizes[:20]) < 5
+    assert sizes[-1] < 120

@@ -155,7 +155,7 @@ def test_a_port_in_use_is_one_line() -> None:
     async def run() -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
-            with pytest.raises(UsageError, match=f"127.0.0.1:{port} .* --otlp-grpc"):
+            with pytest.raises(UsageError, match=f"127.0.0.1:{port}: Address already in use; see --otlp-grpc"):
                 await otlp_grpc.serve(Served().intake, Access(), "127.0.0.1", port)
 
     asyncio.run(run())
