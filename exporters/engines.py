@@ -20,7 +20,7 @@ from slo.catalog import Metric
 # 64 data-parallel ranks give a histogram 1600.
 MAX_SERIES = 20_000
 # Lines remembered: about 25 MB. 64 data-parallel ranks show 30 000.
-_MAX_KNOWN = 100_000
+_MAX_KNOWN = 60_000
 _HINT = "point --engine at an engine's metrics page; `slo-exporter describe` says where each engine serves it"
 _CONFIG = catalog.KV_CAPACITY.upstream["vllm"][0].name
 

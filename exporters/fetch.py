@@ -8,7 +8,7 @@ import httpx
 from exporters.model import SourceError
 
 # An engine of 64 data-parallel ranks shows about 4 MB.
-MAX_PAGE = 16 * 1024 * 1024
+MAX_PAGE = 8 * 1024 * 1024
 
 
 def metrics_url(text: str, path: str = "/metrics") -> str:

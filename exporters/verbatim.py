@@ -14,7 +14,7 @@ _KINDS = {b"counter": "counter", b"gauge": "gauge", b"histogram": "histogram", b
 _SUFFIXES = (b"_bucket", b"_count", b"_sum", b"_total")
 _OURS = frozenset(metric.name.encode() for metric in catalog.families())
 # Remembered lines, as for engines.
-_MAX_KNOWN = 100_000
+_MAX_KNOWN = 60_000
 
 
 class RawParser:

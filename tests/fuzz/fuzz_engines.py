@@ -39,7 +39,10 @@ def engine(data: bytes) -> None:
     except SourceError:
         return
     fresh = EngineParser(kind=scrape.kind)
-    page = engine_text([fresh.parse(data)])
+    try:
+        page = engine_text([fresh.parse(data)])
+    except SourceError:  # a broken value may hide behind a duplicate that only the model's name, once known, makes one
+        return
     assert page == engine_text([fresh.parse(data)]) == engine_text([scrape])
     list(parse_text(page.decode()))
 
