@@ -6,8 +6,11 @@ from slo.boards import engine, fleet, gpu, load, slo
 from slo.spec import Spec
 
 
-def boards(specs: Sequence[Spec]) -> Mapping[str, Mapping[str, object]]:
-    """File name -> Grafana's JSON model; the same specs give the same models."""
+def boards(specs: Sequence[Spec], datasource: str | None = None) -> Mapping[str, Mapping[str, object]]:
+    """File name -> Grafana's JSON model; the same specs give the same models.
+
+    The boards open on the data source of the uid `datasource`; without it on Grafana's default or first Prometheus.
+    """
     dashboards = {
         "fleet.json": fleet.board(specs),
         "engine.json": engine.board(specs),
@@ -15,4 +18,4 @@ def boards(specs: Sequence[Spec]) -> Mapping[str, Mapping[str, object]]:
         "slo.json": slo.board(specs),
         "load.json": load.board(),
     }
-    return {name: dashboard.model() for name, dashboard in dashboards.items()}
+    return {name: dashboard.model(datasource) for name, dashboard in dashboards.items()}

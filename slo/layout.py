@@ -92,8 +92,8 @@ class Dashboard:
     annotations: tuple[Annotation, ...]
     since: str = "now-1h"
 
-    def model(self) -> Json:
-        """The dashboard as Grafana's classic JSON model."""
+    def model(self, datasource: str | None = None) -> Json:
+        """The dashboard as Grafana's classic JSON model, opening on the data source of that uid where one is given."""
         return {
             "annotations": {"list": [annotation.model() for annotation in self.annotations]},
             "description": self.description,
@@ -104,7 +104,9 @@ class Dashboard:
             "refresh": "30s",
             "schemaVersion": SCHEMA_VERSION,
             "tags": [self.tag],
-            "templating": {"list": [_datasource_variable(), *(variable.model() for variable in self.variables)]},
+            "templating": {
+                "list": [_datasource_variable(datasource), *(variable.model() for variable in self.variables)]
+            },
             "time": {"from": self.since, "to": "now"},
             "title": self.title,
             "uid": self.uid,
@@ -122,8 +124,9 @@ def _panels(rows: Sequence[Row]) -> Iterator[Json]:
             top = max(top, y + panel.height)
 
 
-def _datasource_variable() -> Json:
+def _datasource_variable(uid: str | None) -> Json:
     return {
+        **({"current": {"text": uid, "value": uid}} if uid else {}),
         "hide": 0,
         "includeAll": False,
         "label": "Data source",

@@ -3,12 +3,14 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import yaml
 
+from slo import mimir
 from slo.commands import common
 from slo.dashboards import boards
-from slo.mimir import Change, Mimir, MimirError, RuleGroup, plan
+from slo.mimir import Mimir, MimirError, RuleGroup
 
 NAME, HELP = "push", "send the dashboards to a Grafana, or the rules to a Mimir"
 
@@ -17,14 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `slo-gen push`."""
     common.add_specs(parser)
     to = parser.add_mutually_exclusive_group(required=True)
-    to.add_argument("--grafana", metavar="URL", help="root URL of Grafana; the token comes from GRAFANA_TOKEN")
+    to.add_argument("--grafana", metavar="URL", help="root URL of Grafana; a token comes from GRAFANA_TOKEN")
     to.add_argument("--mimir", metavar="URL", help="root URL of Mimir; a bearer token comes from MIMIR_TOKEN")
     parser.add_argument("--tenant", metavar="NAME", help="X-Scope-OrgID to send to Mimir")
     parser.add_argument(
         "--namespace", default="llm-slo", metavar="NAME", help="Mimir's rule namespace; groups of others in it go"
     )
+    parser.add_argument("--token-file", type=Path, metavar="FILE", help="read Grafana's token from there")
+    parser.add_argument("--datasource", metavar="UID", help="Grafana's data source to begin with (default: its own)")
     common.add_source(parser)
-    parser.add_argument("--dry-run", action="store_true", help="show what would change in Mimir, and change nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,10 +39,10 @@ def run(args: argparse.Namespace) -> int:
 def _push_rules(args: argparse.Namespace) -> int:
     wanted = _groups(common.build_files(args, "prometheus"))
     try:
-        with Mimir(args.mimir, args.namespace, os.environ.get("MIMIR_TOKEN"), args.tenant) as mimir:
-            changes = plan(wanted, mimir.groups())
+        with Mimir(args.mimir, args.namespace, os.environ.get("MIMIR_TOKEN"), args.tenant) as ruler:
+            changes = mimir.plan(wanted, ruler.groups())
             for change in changes if not args.dry_run else ():
-                mimir.apply(change, wanted)
+                ruler.apply(change, wanted)
     except MimirError as error:
         raise common.UsageError(str(error)) from None
     data = {"dry_run": args.dry_run, "changes": [{"action": c.action, "group": c.group} for c in changes]}
@@ -52,26 +56,38 @@ def _groups(files: Mapping[str, str]) -> dict[str, RuleGroup]:
     return {group["name"]: group for text in texts for group in yaml.safe_load(text)["groups"]}
 
 
-def _told(changes: Sequence[Change], dry_run: bool) -> list[str]:
+def _told(changes: Sequence[mimir.Change], dry_run: bool) -> list[str]:
     if dry_run:
         return [line for change in changes for line in (f"would {change.action} {change.group}", *change.diff)]
     return [f"{change.action}d {change.group}" for change in changes]
 
 
 def _push_boards(args: argparse.Namespace) -> int:
-    if args.dry_run:
-        raise common.UsageError("--dry-run goes with --mimir only; dashboards are replaced as they are")
-    specs = common.load_specs(args)
-    token = os.environ.get("GRAFANA_TOKEN")
-    if not token:
-        raise common.UsageError("no token: put a Grafana service-account token into GRAFANA_TOKEN")
+    wanted = list(boards(common.load_specs(args), args.datasource).values())
+    token = _token(args.token_file)
     try:
-        from slo.push import PushError, push
+        from slo.push import Grafana, PushError, plan
     except ModuleNotFoundError:
         raise common.UsageError("pushing needs grafana-client: pip install 'llm-slo[grafana]'") from None
     try:
-        urls = push(args.grafana, token, boards(specs))
+        grafana = Grafana(args.grafana, token)
+        changes = plan(wanted, grafana.present([str(model["uid"]) for model in wanted]))
+        urls = [] if args.dry_run else grafana.store(changes)
     except PushError as error:
         raise common.UsageError(str(error)) from None
-    common.show(args, {"dashboards": urls}, [f"pushed {url}" for url in urls])
+    data = {"dry_run": args.dry_run, "changes": [{"action": c.action, "uid": c.model["uid"]} for c in changes]}
+    told = [line for c in changes for line in (f"would {c.action} {c.model['title']}", *c.diff)] if args.dry_run else []
+    told += [f"{change.action}d {url}" for change, url in zip(changes, urls, strict=not args.dry_run)]
+    common.show(args, data, told or [f"{len(wanted)} dashboards are there already, as wanted"])
     return 0
+
+
+def _token(file: Path | None) -> str:
+    try:
+        token = (file.read_text(encoding="utf-8") if file else os.environ.get("GRAFANA_TOKEN", "")).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise common.UsageError(f"{file}: cannot be read: {error}") from None
+    if not token or not token.isascii() or not token.isprintable():
+        where = f"the file {file}" if file else "GRAFANA_TOKEN"
+        raise common.UsageError(f"no token: put a Grafana service-account token into {where}")
+    return token
