@@ -162,7 +162,7 @@ def test_a_grpc_port_that_is_taken_is_a_warning_when_nobody_asked_for_it() -> No
             assert ended(process, 3.0) == 0
         asked = subprocess.run([*COMMAND, *args, "--otlp-grpc", "127.0.0.1:4317"], capture_output=True, text=True)
     assert asked.returncode == 2
-    assert [line for line in asked.stderr.splitlines() if " INFO " not in line][0].startswith("slo-exporter: cannot")
+    assert next(line for line in asked.stderr.splitlines() if " INFO " not in line).startswith("slo-exporter: cannot")
 
 
 def reachable(path: str) -> bool:
