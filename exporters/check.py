@@ -40,5 +40,5 @@ def _engine(scrape: EngineScrape | None) -> dict[str, Any]:
 def _gpus(scrape: GpuScrape | None) -> dict[str, Any]:
     if scrape is None:
         return {}
-    names = {metric.name for gpu in scrape.gpus for metric in gpu.values}
+    names = {metric.name for gpu in scrape.gpus for metric in (*gpu.values, *gpu.labelled)}
     return {"gpus": [gpu.uuid for gpu in scrape.gpus], "families": dict.fromkeys(sorted(names), "")}

@@ -31,6 +31,7 @@ class GpuSources:
         self.found = list(found)
         self._candidates = list(candidates)
         self._stated = stated
+        self._said = ""
         self._task: asyncio.Task[None] | None = None
 
     def keep_looking(self, pauses: Iterable[float]) -> None:
@@ -47,16 +48,17 @@ class GpuSources:
             await self.look()
 
     async def look(self) -> None:
-        """Look once."""
-        reasons = []
+        """Look once, and say what was found nowhere where that is news."""
+        reasons: list[str] = []
         for source in () if self.found else self._candidates:
             (outcome,) = await read([source], DEADLINE)
             if outcome.status.up or (self._stated and source is self._candidates[-1]):
                 self.found.append(source)
                 return
             reasons.append(f"{source.name}: {outcome.status.error}")
-        if reasons:
-            log.info("no GPU metrics (see --gpu): %s", "; ".join(reasons))
+        if reasons and self._said != (said := "; ".join(reasons)):
+            log.info("no GPU metrics (see --gpu): %s", said)
+            self._said = said
 
 
 def pauses() -> Iterator[float]:
