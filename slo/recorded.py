@@ -17,7 +17,15 @@ GOOD_1H, TOTAL_1H = "slo:good:rate1h", "slo:total:rate1h"
 GOOD_INCREASE, TOTAL_INCREASE = "slo:good:increase5m", "slo:total:increase5m"
 PERIOD_ERROR = "slo:error_ratio:period"
 BUDGET_LEFT = "slo:budget_remaining:ratio"
+
+# What an alert names as likely causes: one series per cause that is seen now, labelled `cause`.
+CAUSE = "llm:cause:active"
+PREFILL_5M, ITL_5M = "llm:request_prefill_seconds:mean5m", "llm:inter_token_latency_seconds:mean5m"
+PROMPT_5M, REQUESTS_5M = "llm:request_prompt_tokens:mean5m", "llm:requests:rate5m"
+
 ENERGY_PER_OUTPUT = "llm:energy_per_output_token:joules"
+GPU_SECONDS_PER_REQUEST = "llm:gpu_seconds_per_request:seconds"
+COST_PER_OUTPUT = "llm:cost_per_million_output_tokens:currency"
 
 
 def of(name: str, slo: str = "", **labels: str) -> str:
@@ -31,8 +39,13 @@ def burn_rate(window: str) -> str:
     return f"slo:burn_rate:{window}"
 
 
-def burn_factor(alert: BurnAlert, period: int) -> str:
+def events(window: str) -> str:
+    """The series of all events in a `window` of hours or days."""
+    return f"slo:total:increase{window}"
+
+
+def burn_factor(alert: BurnAlert, period: int, slo: str = "") -> str:
     """PromQL: the factor of `alert` per SLO of this `period` (seconds), as `BurnAlert.factor` computes it."""
-    budget = f'{ERROR_BUDGET}{{period="{duration(period)}"}}'
+    budget = of(ERROR_BUDGET, slo, period=duration(period))
     cap = f"clamp_min({DETECTION_SHARE:.6f} / {budget}, {LOWEST_CAP:g})"
     return f"clamp_max({cap}, {alert.share_factor(period):g})"

@@ -14,6 +14,9 @@ DETECTION_SHARE = 1 / 6
 # A cap below this would page for an error ratio that hardly exceeds the budget.
 LOWEST_CAP = 1.5
 
+# Bad events a long window must hold before it may alert: below that a burn rate is a few unlucky requests.
+MIN_BAD_EVENTS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class BurnAlert:

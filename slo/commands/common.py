@@ -8,6 +8,7 @@ from pathlib import Path
 from slo import artefacts
 from slo.engines import ENGINES
 from slo.promql import EXPORTER
+from slo.rule import Links
 from slo.spec import Spec, SpecError, load
 
 
@@ -27,9 +28,16 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    """Whose metric names the rules use."""
+    """Whose metric names the rules use, how they are grouped, and where their alerts lead."""
     sources = [EXPORTER, *sorted(ENGINES)]
     parser.add_argument("--source", choices=sources, default=EXPORTER, help="whose metric names to use")
+    parser.add_argument(
+        "--isolated", action="store_true", help="give each SLO groups of its own, alerts included, that need no others"
+    )
+    parser.add_argument("--link-grafana", metavar="URL", default="", help="root URL of Grafana, for links in alerts")
+    parser.add_argument(
+        "--link-runbooks", metavar="URL", default=Links().runbooks, help="where docs/runbooks is, for links in alerts"
+    )
 
 
 def load_specs(args: argparse.Namespace) -> list[Spec]:
@@ -40,7 +48,8 @@ def load_specs(args: argparse.Namespace) -> list[Spec]:
 def build_files(args: argparse.Namespace, fmt: str) -> dict[str, str]:
     """The files for the specs of the arguments; SpecError or UsageError when they cannot be had."""
     try:
-        return artefacts.build(load_specs(args), args.source, fmt)
+        links = Links(args.link_grafana, args.link_runbooks)
+        return artefacts.build(load_specs(args), args.source, fmt, isolated=args.isolated, links=links)
     except SpecError:
         raise
     except ValueError as error:

@@ -86,7 +86,7 @@ def test_what_changed_is_put_right_and_what_is_gone_goes(
     assert main(["push", SPEC, "--mimir", url, "--namespace", "llm/slo"]) == 0
     assert ruler.writes == ["POST", "DELETE old group"]
     assert capsys.readouterr().out.splitlines() == ["updated llm-slo-chat-ttft", "deleted old group"]
-    assert groups["llm-slo-chat-ttft"]["interval"] == "30s"
+    assert groups["llm-slo-chat-ttft"]["interval"] == "60s"
 
 
 def test_a_dry_run_shows_the_diff_and_writes_nothing(
@@ -100,7 +100,7 @@ def test_a_dry_run_shows_the_diff_and_writes_nothing(
     assert main(["push", SPEC, "--mimir", url, "--dry-run"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "would update llm-slo-chat-ttft"
-    assert {"-interval: 5m", "+interval: 30s"} <= set(told)
+    assert {"-interval: 5m", "+interval: 1m"} <= set(told)
     assert ruler.writes == []
 
 
