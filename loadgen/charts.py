@@ -1,6 +1,7 @@
-"""Charts as inline SVG: axes, a grid and one path, coloured by the CSS of the page around them."""
+"""Charts as inline SVG: axes, a grid and a path per series, coloured by the CSS of the page around them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 from typing import Literal
@@ -14,23 +15,76 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 34, 40
 _MOST_POINTS = 2_000
 # An axis of nothing but zeros still needs a length.
 _FLAT = 1e-9
+_TIMELINE_WIDTH, _ROW = 940, 5
+_MOST_ROWS = 120
 
 
-def chart(title: str, points: Sequence[Point], x_label: str, style: Style, mark: float | None = None) -> str:
-    """A chart of points in order of x, from 0 on both axes. `mark` is an x at which to draw a vertical line."""
-    if not points:
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points in order of x, and how they are drawn. `name` is told in the legend when there are several."""
+
+    points: Sequence[Point]
+    style: Style = "line"
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A span of a timeline: from `begin` over `change` (where its colour changes) to `end`, and what it says."""
+
+    begin: float
+    change: float
+    end: float
+    bad: bool = False
+    text: str = ""
+
+
+def chart(title: str, series: Sequence[Series], x_label: str, marks: Sequence[float] = ()) -> str:
+    """A chart of series, from 0 on both axes. `marks` are x at which to draw a vertical line."""
+    series = [one for one in series if one.points]
+    if not series:
         return f"<p>{escape(title)}: no data</p>"
-    points = points[:: ceil(len(points) / _MOST_POINTS)]
+    points = [point for one in series for point in one.points]
     x_ticks, y_ticks = _ticks(max(x for x, _ in points)), _ticks(max(y for _, y in points))
     place = _scale(x_ticks[-1], y_ticks[-1])
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">']
     parts.append(_text(_LEFT, 18, title, "title", "start"))
     parts.append(_text(_WIDTH - _RIGHT, _HEIGHT - 6, x_label, "label", "end"))
     parts += _grid(place, x_ticks, y_ticks)
-    if mark is not None and mark <= x_ticks[-1]:
-        parts.append(_line("mark", place(mark, 0), place(mark, y_ticks[-1])))
-    parts.append(f'<path class="{style}" d="{_path([place(*point) for point in points], style)}"/></svg>')
-    return "".join(parts)
+    for mark in marks:
+        if mark <= x_ticks[-1]:
+            (x, y), top = place(mark, 0), place(mark, y_ticks[-1])
+        parts += [_line("mark", (x, y), top), _text(x - 5, y - 6, f"{mark:g}", "mark-label", "end")]
+    for number, one in enumerate(series):
+        thinned = one.points[:: ceil(len(one.points) / _MOST_POINTS)]
+        path = _path([place(*point) for point in thinned], one.style)
+        parts.append(f'<path class="{one.style} s{number}" d="{path}"/>')
+        if len(series) > 1:
+            parts.append(_text(_WIDTH - _RIGHT, 18 + 13 * number, one.name, f"name s{number}", "end"))
+    return "".join([*parts, "</svg>"])
+
+
+def timeline(title: str, bars: Sequence[Bar]) -> str:
+    """A row per bar over time in seconds; of many bars every n-th. What a bar says shows under the pointer."""
+    if not bars:
+        return f"<p>{escape(title)}: no data</p>"
+    bars = bars[:: ceil(len(bars) / _MOST_ROWS)]
+    ticks = _ticks(max(bar.end for bar in bars))
+    height, bottom = _TOP + _ROW * len(bars), _TOP + _ROW * len(bars) + 30
+    scale = (_TIMELINE_WIDTH - 2 * _RIGHT) / ticks[-1]
+    parts = [f'<svg viewBox="0 0 {_TIMELINE_WIDTH} {bottom}" role="img" aria-label="{escape(title)}">']
+    parts.append(_text(_RIGHT, 18, title, "title", "start"))
+    for tick in ticks:
+        x = round(_RIGHT + tick * scale, 1)
+        parts.append(_line("grid", (x, _TOP), (x, height)) + _text(x, height + 14, f"{tick:.4g}", "tick", "middle"))
+    for number, bar in enumerate(bars):
+        stamps = [round(_RIGHT + stamp * scale, 1) for stamp in (bar.begin, bar.change, bar.end)]
+        y = _TOP + _ROW * number
+        kinds = ("bad", "bad") if bar.bad else ("wait", "stream")
+        parts.append(f"<g><title>{escape(bar.text)}</title>")
+        parts += [_rect(kind, x, y, end - x) for kind, x, end in zip(kinds, stamps, stamps[1:], strict=False)]
+        parts.append("</g>")
+    return "".join([*parts, "</svg>"])
 
 
 def _scale(x_end: float, y_end: float) -> Callable[[float, float], Point]:
@@ -68,6 +122,10 @@ def _path(points: Sequence[Point], style: Style) -> str:
 
 def _line(kind: str, begin: Point, end: Point) -> str:
     return f'<line class="{kind}" x1="{begin[0]:g}" y1="{begin[1]:g}" x2="{end[0]:g}" y2="{end[1]:g}"/>'
+
+
+def _rect(kind: str, x: float, y: float, width: float) -> str:
+    return f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{max(0.0, width):.1f}" height="{_ROW - 1}"/>'
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:

@@ -1,10 +1,14 @@
-"""A run and its verdict as text, Markdown and JUnit XML."""
+"""A run, its verdict and a comparison as text, Markdown, JSON and JUnit XML."""
 
 import re
 from collections.abc import Sequence
+from typing import Any
 from xml.etree import ElementTree
 
-from loadgen.record import Recording
+from loadgen.comparison import FALSE_ALARMS, Comparison
+from loadgen.record import Recording, plain
+from loadgen.sampled import lanes
+from loadgen.steady import Cut
 from loadgen.summary import Quantiles, Summary
 from loadgen.verdict import Outcome, Verdict
 
@@ -20,8 +24,10 @@ def describe(recording: Recording) -> str:
         found.model,
         " ".join(part for part in (found.engine, found.engine_version) if part),
         ", ".join(found.gpus),
+        f"driver {found.driver}" if found.driver else "",
         f"{load.rate:g} requests/s, {load.arrivals}" if load.rate else f"concurrency {load.concurrency}",
         f"{workload.prompt_tokens} -> {workload.output_tokens} tokens",
+        f"commit {recording.header.commit[:12]}" if recording.header.commit else "",
         "simulated" if found.simulated else "",
     ]
     if recording.footer is None:
@@ -62,17 +68,73 @@ def latencies(summary: Summary) -> list[Row]:
     return rows
 
 
-def text(recording: Recording, summary: Summary, verdict: Verdict | None = None) -> str:
+def server(recording: Recording) -> list[Row]:
+    """A header row and one row per family that was sampled from the server; empty without samples."""
+    rows: list[Row] = [("sampled from the server", "mean", "highest")]
+    for lane in lanes(recording.samples):
+        values = [value for _, value in lane.points]
+        rows.append((lane.title, f"{sum(values) / len(values):.4g}", f"{max(values):.4g}"))
+    return rows if len(rows) > 1 else []
+
+
+def text(recording: Recording, summary: Summary, verdict: Verdict | None = None, cut: Cut | None = None) -> str:
     """The report for a terminal."""
     parts = [] if verdict is None else [verdict_text(verdict)]
-    tables = (_columns(facts(recording, summary)), _columns(latencies(summary)))
-    return "\n\n".join([*parts, describe(recording), *tables])
+    if verdict is None and cut is not None:
+        parts.append(str(cut))
+    tables = (facts(recording, summary), latencies(summary), server(recording))
+    return "\n\n".join([*parts, describe(recording), *(_columns(table) for table in tables if table)])
 
 
 def verdict_text(verdict: Verdict) -> str:
     """The verdict for a terminal: the outcome, why, and every check."""
     lines = [str(verdict.outcome), *(f"  in doubt: {doubt}" for doubt in verdict.doubts)]
-    return "\n".join([*lines, _columns([(f"  {outcome}", *cells) for outcome, *cells in check_rows(verdict)[1:]])])
+    lines.append(_columns([(f"  {outcome}", *cells) for outcome, *cells in check_rows(verdict)[1:]]))
+    return "\n".join([*lines, *(f"  {note}" for note in notes(verdict))])
+
+
+def notes(verdict: Verdict) -> list[str]:
+    """What a reader must know of how the verdict came about: what was cut, how the comparison counts."""
+    several = len(verdict.cuts) > 1
+    cuts = [f"run {number}: {cut}" if several else str(cut) for number, cut in enumerate(verdict.cuts, 1)]
+    return [*cuts, *(comparison_notes(verdict.comparison) if verdict.comparison else ())]
+
+
+def comparison_notes(comparison: Comparison) -> list[str]:
+    """How runs were compared, with which chance of a false alarm, and what stays unseen."""
+    before, after = comparison.runs
+    found = [
+        f"{before} runs before, {after} after; {'the same' if comparison.paired else 'another'} schedule; "
+        f"an unchanged service fails with a chance of {FALSE_ALARMS:.0%} at most"
+    ]
+    if before == after == 1:
+        found.append("one run each: what differs from run to run is not seen; give several of either side")
+    if comparison.too_few:
+        found.append(f"too few requests for {', '.join(comparison.too_few)}")
+    return found
+
+
+def comparison_text(comparison: Comparison) -> str:
+    """A comparison for a terminal: a row per figure, above 1 is worse."""
+    rows: list[Row] = [("figure", "times as bad", "bounds", "80 % sure to find", "")]
+    rows += [
+        (c.name, f"{c.value:.3f}", f"{c.low:.3f} to {c.high:.3f}", f"{c.detectable:.1%}", c.outcome.replace("PASS", ""))
+        for c in comparison.changes
+    ]
+    problems = [f"not comparable: {problem}" for problem in comparison.problems]
+    return "\n".join([*problems, _columns(rows), *comparison_notes(comparison)])
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as a JSON object."""
+    changes = [{**plain(change), "outcome": change.outcome} for change in comparison.changes]
+    return {**plain(comparison), "changes": changes}
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as a JSON object."""
+    value = {**plain(verdict), "checks": [plain(c) for c in verdict.checks], "cuts": [plain(c) for c in verdict.cuts]}
+    return value | ({"comparison": comparison_json(verdict.comparison)} if verdict.comparison else {})
 
 
 def check_rows(verdict: Verdict) -> list[Row]:
@@ -82,17 +144,17 @@ def check_rows(verdict: Verdict) -> list[Row]:
     return rows + [("skipped", name, reason) for name, reason in verdict.skipped]
 
 
-def markdown(recording: Recording, summary: Summary, verdict: Verdict | None = None) -> str:
+def markdown(recording: Recording, summary: Summary, verdict: Verdict | None = None, cut: Cut | None = None) -> str:
     """The report for a pull request or a CI summary page."""
     parts = []
     if verdict is not None:
         doubts = "\n".join(f"- in doubt: {doubt}" for doubt in verdict.doubts)
-        parts = [f"## {verdict.outcome}", *([doubts] if doubts else []), _table(check_rows(verdict))]
-    parts += [
-        describe(recording),
-        _table([("figure", "value"), *facts(recording, summary)]),
-        _table(latencies(summary)),
-    ]
+        remarks = "\n".join(f"- {note}" for note in notes(verdict))
+        parts = [f"## {verdict.outcome}", doubts, _table(check_rows(verdict)), remarks]
+    elif cut is not None:
+        parts = [str(cut)]
+    tables = ([("figure", "value"), *facts(recording, summary)], latencies(summary), server(recording))
+    parts = [part for part in parts if part] + [describe(recording), *(_table(table) for table in tables if table)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,38 +1,26 @@
-"""The gate: is the client honest, what do the SLOs say of this run, and is it worse than the baseline."""
+"""The gate: what do the SLOs say of these runs, and are they worse than the baseline."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from loadgen.baseline import Baseline, Ratio, compare
+from loadgen.baseline import Baseline, from_recording
+from loadgen.comparison import TOLERANCE, Comparison, compare
+from loadgen.doubts import doubts, latency_conditions
 from loadgen.record import Recording
-from loadgen.summary import quantiles
+from loadgen.regression import Change
+from loadgen.regression import Outcome as Outcome
+from loadgen.sampled import count_samples
+from loadgen.steady import Cut, Rule, steady
 from slo import catalog
-from slo.sli import Count, GoodputSli, LatencySli, Request, RequestSli, Sli
+from slo.sli import Count, ItlSli, RequestSli, Sli
 from slo.spec import Slo, Spec
 from slo.stats import binomial_bounds, requests_needed
 
 CONFIDENCE = 0.95
 
-# The client may be late by 10 % of the tightest threshold that counts from the intended start: a lag that small moves
-# only requests that were within 10 % of it anyway. Below 10 ms it may always be: that is a timer on a busy host.
-_LAG_SHARE = 0.1
-_LAG_FLOOR = 0.010
-# Throughput specs have no such threshold; there a late client only offers less load, by little up to this.
-_LAG_WITHOUT_LATENCY = 0.100
 # Seconds of one run depend on each other, so no bound is claimed for them; fewer than this say nothing.
-_FEWEST_SECONDS = 10
-# Tails of short runs are noise: p90 is shown, never gated.
-_GATED = ("TTFT p50", "TPOT p50", "output tokens/s")
-
-
-class Outcome(StrEnum):
-    """Inconclusive is never green."""
-
-    PASS = "PASS"  # noqa: S105 (no password)
-    FAIL = "FAIL"
-    INCONCLUSIVE = "INCONCLUSIVE"
+_FEWEST = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,40 +41,57 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The outcome, the checks behind it, why the run itself is in doubt, and the SLOs that requests cannot judge."""
+    """The outcome, the checks behind it, why the runs themselves are in doubt, and the SLOs that nothing here judges.
+
+    `cuts` says, run by run, what was left out as warm-up and cool-down.
+    """
 
     outcome: Outcome
     checks: tuple[Check, ...]
     doubts: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    cuts: tuple[Cut, ...] = ()
+    comparison: Comparison | None = None
 
 
-def judge(spec: Spec, recording: Recording, baseline: Baseline | None = None, tolerance: float = 0.10) -> Verdict:
-    """Judge a run by a spec and, when given, against a baseline of which it may be worse by `tolerance`.
+def judge(
+    spec: Spec,
+    *runs: Recording,
+    baselines: Sequence[Baseline] = (),
+    tolerance: float = TOLERANCE,
+    rule: Rule = "none",
+) -> Verdict:
+    """Judge the steady part of one or more runs of a service by a spec and, when given, against earlier runs.
 
-    A run in doubt (late client, killed, interrupted) is INCONCLUSIVE whatever it says. Else one FAIL fails it, and it
-    passes only when every check passed and at least one of them is an SLO.
+    Events of all runs count together. A run in doubt (late client, killed, interrupted) makes it INCONCLUSIVE whatever
+    it says. Else one FAIL fails it, and it passes only when every check passed and at least one of them is an SLO.
     """
-    requests = recording.requests()
+    kept = [steady(run, rule) for run in runs]
+    parts = [part for part, _ in kept]
     checks: list[Check] = []
     skipped: list[tuple[str, str]] = []
     for slo in spec.slos:
-        count = None if _needs_queue_time(slo.sli) else slo.sli.count(requests)
-        if count is None:
-            skipped.append((slo.id, "a client does not see it; production judges it from the engine's metrics"))
+        counts = [_count(slo.sli, part) for part in parts]
+        known = [count for count in counts if count is not None]
+        if len(known) < len(counts) or not known:
+            skipped.append((slo.id, _UNSEEN))
         else:
-            checks.append(_check_slo(slo, count))
+            checks.append(_check_slo(slo, Count(sum(c.good for c in known), sum(c.total for c in known))))
     if not checks:
-        checks.append(_inconclusive("coverage", "no SLO of this spec can be judged by requests"))
-    checks += _check_coverage(spec, recording, requests)
-    if baseline is not None:
-        checks += _check_baseline(baseline, recording, tolerance)
-    doubts = tuple(_doubts(spec, recording))
+        checks.append(_inconclusive("coverage", "no SLO of this spec can be judged by requests or samples"))
+    checks += _check_coverage(spec, parts)
+    comparison = None
+    if baselines:
+        comparison = compare(baselines, [from_recording(run, rule) for run in runs], tolerance)
+        checks += _check_baseline(comparison)
+    found = tuple(dict.fromkeys(doubt for part in parts for doubt in doubts(spec, part)))
     return Verdict(
-        outcome=_overall(checks, doubts),
+        outcome=_overall(checks, found),
         checks=tuple(checks),
-        doubts=doubts,
+        doubts=found,
         skipped=tuple(skipped),
+        cuts=tuple(cut for _, cut in kept),
+        comparison=comparison,
     )
 
 
@@ -103,56 +108,27 @@ def _inconclusive(name: str, text: str) -> Check:
     return Check(name=name, outcome=Outcome.INCONCLUSIVE, text=text)
 
 
-# --- the client -------------------------------------------------------------------------------------------------------
-
-
-def _doubts(spec: Spec, recording: Recording) -> Iterator[str]:
-    """Why the run cannot be trusted, whatever its figures say."""
-    footer = recording.footer
-    if footer is None:
-        yield "the run was killed or still goes on: its records have no footer" + (
-            " and a torn last line" if recording.torn else ""
-        )
-    elif footer.interrupted:
-        yield "the run was interrupted"
-    if broken := [record for record in recording.records if record.error == "client_error"]:
-        yield f"this client could not send {len(broken)} requests: {broken[0].detail}"
-    limit = _lag_limit(spec)
-    send_lag = quantiles(record.send_lag for record in recording.records)
-    loop_lag = footer.loop_lag if footer else None
-    for name, lag in (("sent requests late", send_lag), ("read answers late", loop_lag)):
-        if lag is not None and lag.p99 > limit:
-            yield (
-                f"the client {name}: p99 {lag.p99 * 1000:.0f} ms, allowed {limit * 1000:.0f} ms; "
-                "give it a core of its own or lower the load"
-            )
-
-
-def _lag_limit(spec: Spec) -> float:
-    from_start = (catalog.TTFT, catalog.E2E)
-    thresholds = [sli.threshold for slo in spec.slos for sli in latency_conditions(slo.sli) if sli.metric in from_start]
-    return max(_LAG_FLOOR, _LAG_SHARE * min(thresholds)) if thresholds else _LAG_WITHOUT_LATENCY
-
-
-def latency_conditions(sli: Sli) -> tuple[LatencySli, ...]:
-    """The latency thresholds an SLI is made of; none for the others."""
-    if isinstance(sli, GoodputSli):
-        return sli.conditions
-    return (sli,) if isinstance(sli, LatencySli) else ()
-
-
-def _needs_queue_time(sli: Sli) -> bool:
-    return any(latency.metric == catalog.QUEUE_TIME for latency in latency_conditions(sli))
-
-
 # --- the SLOs ---------------------------------------------------------------------------------------------------------
+
+
+def _count(sli: Sli, recording: Recording) -> Count | None:
+    """Events of a run as its requests tell them, else as samples of the server do; None when neither can."""
+    if isinstance(sli, ItlSli):
+        gaps = [gap for record in recording.records for gap in record.itl]
+        return Count(sum(gap <= sli.threshold for gap in gaps), len(gaps))
+    if any(latency.metric == catalog.QUEUE_TIME for latency in latency_conditions(sli)):
+        return None
+    by_requests = sli.count(recording.requests())
+    return count_samples(sli, recording.samples) if by_requests is None else by_requests
+
+
+_UNSEEN = "neither requests nor samples of the server (slo-load run --metrics URL) show it; production judges it"
 
 
 def _check_slo(slo: Slo, count: Count) -> Check:
     if count.ratio is None:
-        seen = "no request" if slo.sli.unit_of_count == "requests" else "no second had the demand it asks for, so none"
-        return _inconclusive(slo.id, f"{seen} counted")
-    return (_check_requests if slo.sli.unit_of_count == "requests" else _check_seconds)(slo, count, count.ratio)
+        return _inconclusive(slo.id, f"{slo.sli.condition}: nothing of what it asks for was seen, so nothing counted")
+    return (_check_requests if isinstance(slo.sli, RequestSli) else _check_dependent)(slo, count, count.ratio)
 
 
 def _check_requests(slo: Slo, count: Count, ratio: float) -> Check:
@@ -165,10 +141,11 @@ def _check_requests(slo: Slo, count: Count, ratio: float) -> Check:
     return Check(name=slo.id, outcome=outcome, text=text, objective=slo.objective, count=count, low=low, high=high)
 
 
-def _check_seconds(slo: Slo, count: Count, ratio: float) -> Check:
+def _check_dependent(slo: Slo, count: Count, ratio: float) -> Check:
+    """Events of one run that depend on each other: seconds, samples, gaps between tokens."""
     text = f"{_share(slo, count, ratio)}; objective {slo.objective * 100:.6g}%"
-    if count.total < _FEWEST_SECONDS:
-        outcome, text = Outcome.INCONCLUSIVE, f"{text}; at least {_FEWEST_SECONDS} seconds under demand are needed"
+    if count.total < _FEWEST:
+        outcome, text = Outcome.INCONCLUSIVE, f"{text}; at least {_FEWEST} are needed"
     else:
         outcome = Outcome.PASS if ratio >= slo.objective else Outcome.FAIL
     return Check(name=slo.id, outcome=outcome, text=text, objective=slo.objective, count=count)
@@ -181,7 +158,12 @@ def _decide(low: float, high: float, objective: float) -> Outcome:
 
 
 def _share(slo: Slo, count: Count, ratio: float) -> str:
-    return f"{slo.sli.condition}: {ratio:.2%} good ({count.good} of {count.total} {slo.sli.unit_of_count})"
+    return f"{slo.sli.condition}: {ratio:.2%} good ({count.good} of {count.total} {_unit(slo.sli)})"
+
+
+def _unit(sli: Sli) -> str:
+    """What is counted here: production's minutes are too long for a load test."""
+    return sli.unit_of_count.replace("engine minutes", "samples of engines")
 
 
 def _requests_to_decide(count: Count, objective: float) -> str:
@@ -197,12 +179,14 @@ def _requests_to_decide(count: Count, objective: float) -> str:
     return "too close to the objective for any number of requests to tell"
 
 
-def _check_coverage(spec: Spec, recording: Recording, requests: Sequence[Request]) -> list[Check]:
+def _check_coverage(spec: Spec, parts: Sequence[Recording]) -> list[Check]:
     """A check that is inconclusive when more requests than any error budget has room for are counted by no SLO."""
     slis = [slo.sli for slo in spec.slos if isinstance(slo.sli, RequestSli)]
+    requests = [request for part in parts for request in part.requests()]
+    records = [record for part in parts for record in part.records]
     uncounted = Counter(
         record.error
-        for record, request in zip(recording.records, requests, strict=True)
+        for record, request in zip(records, requests, strict=True)
         if record.error not in (None, "cancelled", "client_error") and all(sli.judge(request) is None for sli in slis)
     )
     room = min(slo.error_budget for slo in spec.slos)
@@ -219,22 +203,23 @@ def _check_coverage(spec: Spec, recording: Recording, requests: Sequence[Request
 # --- the baseline -----------------------------------------------------------------------------------------------------
 
 
-def _check_baseline(baseline: Baseline, recording: Recording, tolerance: float) -> list[Check]:
-    comparison = compare(baseline, recording)
+def _check_baseline(comparison: Comparison) -> list[Check]:
     problems = list(comparison.problems)
-    gated = [ratio for ratio in comparison.ratios if ratio.name in _GATED]
-    if not gated:
-        problems.append("no figure that both runs have")
+    if not comparison.changes:
+        problems.append("no figure that all runs have")
     if problems:
         return [_inconclusive("baseline", "not comparable: " + "; ".join(problems))]
-    return [_check_ratio(ratio, tolerance) for ratio in gated]
+    medians = [name for name in comparison.too_few if name.endswith("p50")]
+    return [_check_change(change) for change in comparison.changes] + [
+        _inconclusive(f"baseline {name}", "too few requests to compare; send more") for name in medians
+    ]
 
 
-def _check_ratio(ratio: Ratio, tolerance: float) -> Check:
-    text = f"{ratio.value:.3f} times the baseline"
-    if ratio.low is None or ratio.high is None:  # a rate, where less is worse
-        outcome = Outcome.PASS if ratio.value >= 1 - tolerance else Outcome.FAIL
-    else:
-        text += f" ({ratio.low:.3f} to {ratio.high:.3f})"
-        outcome = _decide(-ratio.high, -ratio.low, -(1 + tolerance))
-    return Check(name=f"baseline {ratio.name}", outcome=outcome, text=f"{text}; {tolerance:.0%} worse is allowed")
+def _check_change(change: Change) -> Check:
+    text = (
+        f"{change.value:.3f} times as bad as the baseline ({change.low:.3f} to {change.high:.3f}); "
+        f"fails when surely worse and by {change.effect:.0%}; a worsening by {change.detectable:.1%} would be found"
+    )
+    if change.outcome is Outcome.INCONCLUSIVE:
+        text += "; send more requests, or give more runs of either side"
+    return Check(name=f"baseline {change.name}", outcome=change.outcome, text=text)

@@ -23,6 +23,12 @@ def requests_needed(objective: float, confidence: float = 0.95) -> int:
     return math.ceil(math.log(1 - confidence) / math.log(objective))
 
 
+def t_quantile(p: float, freedom: float) -> float:
+    """The p-quantile, for p from 0.5, of Student's t with so many degrees of freedom."""
+    x = _solve(lambda x: beta_cdf(x, freedom / 2, 0.5) - 2 * (1 - p))
+    return math.sqrt(freedom * (1 - x) / x)
+
+
 def beta_cdf(x: float, a: float, b: float) -> float:
     """The regularised incomplete beta function I_x(a, b), to about 1e-12."""
     if x <= 0 or x >= 1:

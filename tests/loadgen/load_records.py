@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from load_servers import header
+from load_header import header
 
 from loadgen.arrivals import NS, Load
 from loadgen.record import ErrorCategory, Footer, Lag, Line, Recording, RequestRecord, encode

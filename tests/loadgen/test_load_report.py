@@ -1,20 +1,22 @@
 """Reports: what a terminal, a pull request, a CI system and a browser get to see."""
 
+import csv
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from load_header import header
 from load_records import footer, recording, request
-from load_servers import header
 
-from loadgen import report
+from loadgen import report, tabular
 from loadgen.arrivals import Load
-from loadgen.charts import chart
+from loadgen.charts import Bar, Series, chart, timeline
 from loadgen.page import page
-from loadgen.record import Recording, RequestRecord
+from loadgen.record import Recording, RequestRecord, Sample
 from loadgen.summary import quantile, summarize
 from loadgen.verdict import Verdict, judge
 from slo import catalog
@@ -124,13 +126,13 @@ class Tags(HTMLParser):
 
 
 def test_the_page_stands_alone() -> None:
-    """Well-nested, four charts, verdict first, no scripts and nothing fetched from elsewhere."""
+    """Well-nested, four distributions, three lanes, a timeline, verdict first, no scripts, nothing fetched."""
     run = recording(MIXED)
-    html = page(run, summarize(run), CHAT, judge(CHAT, run))
+    html = page([run], "none", summarize(run), CHAT, judge(CHAT, run))
     tags = Tags()
     tags.feed(html)
     assert tags.open == []
-    assert tags.seen.count("svg") == 4
+    assert tags.seen.count("svg") == 8
     assert not {"script", "link", "img"} & set(tags.seen)
     assert "http" not in html.replace("http://test", "")
     assert html.index("FAIL") < html.index("<svg")
@@ -143,12 +145,49 @@ def test_the_page_stands_alone() -> None:
 )
 def test_charts_stay_inside_their_frame(points: list[tuple[float, float]], style: str) -> None:
     """Any values, also all zero or none: well-formed SVG with every coordinate inside the picture."""
-    svg = ElementTree.fromstring(chart("<title> & all", points, "x", style))  # type: ignore[arg-type]
+    svg = ElementTree.fromstring(chart("<title> & all", [Series(points, style)], "x"))  # type: ignore[arg-type]
     for line in svg.iter("line"):
         assert 0 <= float(line.get("x1") or -1) <= 460
         assert 0 <= float(line.get("y1") or -1) <= 240
     for path in svg.iter("path"):
         assert "nan" not in (path.get("d") or "nan")
+
+
+@given(st.lists(st.tuples(*[st.floats(0, 1e6)] * 3).map(sorted), max_size=300))
+def test_timelines_stay_inside_their_frame(spans: list[list[float]]) -> None:
+    """Of many bars a part is drawn, each within the picture, whatever it says."""
+    bars = [Bar(begin, change, end, bad=end > 10, text="<&>") for begin, change, end in spans]
+    svg = ElementTree.fromstring(timeline("all", bars))
+    boxes = list(svg.iter("rect"))
+    assert len(boxes) <= 240
+    for box in boxes:
+        assert 0 <= float(box.get("x") or -1) <= float(box.get("x") or 0) + float(box.get("width") or 0) <= 941
+
+
+def test_several_runs_show_where_latency_rises() -> None:
+    """With two rates there are two more charts, with a legend of three quantiles."""
+    other = Recording(header(Load(rate=5.0, requests=400)), tuple(GOOD), footer())
+    html = page([recording(MIXED), other], "none", summarize(recording(MIXED)))
+    assert html.count("against the rate") == 4  # a title and a label for each
+    assert html.count('class="name s2"') == 2
+
+
+def test_what_was_sampled_is_shown() -> None:
+    """KV cache and power: lanes on the page, rows in the text; two engines' queues add up."""
+    values = {catalog.KV_USAGE.name: (0.25, 0.5), catalog.WAITING.name: (1.0, 2.0), catalog.GPU_POWER.name: (300.0,)}
+    run = replace(recording(GOOD), samples=tuple(Sample(at_ns=i * 10**9, values=values) for i in range(5)))
+    assert "GPU power, W" in page([run], "none", summarize(run))
+    text = report.text(run, summarize(run))
+    assert re.search(r"KV cache in use, share, fullest engine +0\.5 +0\.5\b", text)
+    assert re.search(r"requests waiting +3 +3\b", text)
+
+
+def test_csv_has_a_row_per_request() -> None:
+    """Times in seconds, absent ones empty."""
+    first, *rest = csv.DictReader(tabular.csv(recording(MIXED)).splitlines())
+    assert len(rest) == 399
+    assert (first["error"], first["ttft_s"], first["e2e_s"]) == ("timeout", "", "")
+    assert (rest[0]["ttft_s"], rest[0]["output_tokens"], rest[0]["scheduled_s"]) == ("0.100000", "16", "0.050000")
 
 
 @pytest.mark.parametrize(("q", "value"), [(0, 1), (0.5, 2.5), (0.25, 1.75), (0.9, 3.7), (1, 4)])
