@@ -87,8 +87,7 @@ class Signals:
         self._unsupported: set[tuple[str, str]] = set()
         self._lost = (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED, nvml.NVML_ERROR_UNKNOWN)
         # What will not change while the driver runs.
-        self._never = (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_NO_PERMISSION,
-                       nvml.NVML_ERROR_INVALID_ARGUMENT)  # fmt: skip
+        self._never = (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_NO_PERMISSION)
 
     def board(self, uuid: str, gpu: Any) -> dict[Cell, float]:
         """All but GPM of a GPU. Raises LostError when it is lost."""
