@@ -9,7 +9,7 @@ from typing import NamedTuple
 _SAMPLE = re.compile(
     rb"""\s*+([A-Za-z_:][A-Za-z0-9_:]*+)
          (?:[ \t]*+\{((?:[^"{}]|"(?:[^"\\]|\\.)*+")*+)\})?
-         [ \t]++(\S++)(?:[ \t].*+)?""",  # behind the value: a timestamp, an exemplar
+         [ ]++(\S++)(?:[ ].*+)?""",  # behind the value: a timestamp, an exemplar
     re.VERBOSE,
 )
 _LABEL = re.compile(rb'\s*+([A-Za-z_][A-Za-z0-9_]*+)\s*+=\s*+"((?:[^"\\]|\\.)*+)"\s*+(?:,|\Z)')

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporters.dialects import DIALECTS, detect
 from exporters.engines import EngineParser
@@ -174,6 +177,23 @@ def test_restart_with_a_new_versions_names(old: str) -> None:
     parser = EngineParser()
     for body in (page(old), new, page(old)):
         assert exposed(parser.parse(body)) == exposed(EngineParser().parse(body))
+
+
+@given(name=st.sampled_from(sorted(KINDS)), data=st.data())
+def test_bent_pages_are_read_or_refused(name: str, data: st.DataObject) -> None:
+    """Lines lost, doubled, moved and bent: what is read can be read again, by a parser that has seen much, alike."""
+    lines = page(name).split(b"\n")[:60]
+    bent = data.draw(st.lists(st.sampled_from(lines) | st.binary(max_size=30), max_size=60))
+    body = b"\n".join(bent) + b"\n"
+    old = EngineParser(kind=KINDS[name])
+    old.parse(page(name))
+    try:
+        scrape = old.parse(body)
+    except SourceError:
+        return
+    text = engine_text([scrape])
+    list(parse_text(text.decode()))
+    assert text == engine_text([old.parse(body)])
 
 
 def test_a_web_servers_counter_is_no_engine() -> None:

@@ -147,6 +147,8 @@ def test_first_of_a_duplicate_and_no_nan() -> None:
         (RUNNING.replace(b" 1.0", b" many"), "'many' stands where a number belongs"),
         (RUNNING.replace(b" 1.0", b" 1_0"), "'1_0' stands where a number belongs"),
         (RUNNING.replace(b" 1.0", b" 1.0\r"), "no sample line"),
+        (RUNNING.replace(b" 1.0", b" 1.0\t17"), "no sample line"),
+        (RUNNING.replace(b" 1.0", b" \t1.0"), "no sample line"),
         (RUNNING.replace(b'"m"', b'"m'), "no sample line"),
         (RUNNING.replace(b"engine=", b"engine:"), "labels that cannot be read"),
         (RUNNING.replace(b'engine="0"', b'model_name="m"'), "labels that cannot be read"),
