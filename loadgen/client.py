@@ -13,6 +13,7 @@ from time import perf_counter_ns
 from typing import cast
 
 from loadgen.arrivals import NS
+from loadgen.conversation import Conversation, RequestSpec
 from loadgen.http1 import HttpError, Response
 from loadgen.record import ErrorCategory
 
@@ -26,23 +27,34 @@ _OUR_FAULT = (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, er
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """The name that the certificate must carry, and a file of authorities to trust instead of the system's."""
+
+    server_name: str
+    cafile: str | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """A context that checks the certificate. Raises OSError for a file that holds no certificates."""
+        return ssl.create_default_context(cafile=self.cafile)
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
-    """Where to connect: a resolved IP address, its port, and for TLS a context and the name on the certificate."""
+    """Where to connect: a resolved IP address, its port, and what TLS needs."""
 
     ip: str
     port: int
-    tls: ssl.SSLContext | None = None
-    server_name: str | None = None
+    tls: Tls | None = None
 
 
 class Exchange:
     """One request on the wire. Stamps are of `perf_counter_ns`; `error` is None when the reply came to its end."""
 
-    __slots__ = ("connection", "detail", "done_ns", "error", "payload", "response", "scheduled_ns", "sent_ns", "seq",
-                 "timer", "trace_id")  # fmt: skip
+    __slots__ = ("connection", "conversation", "detail", "done_ns", "error", "payload", "response", "scheduled_ns",
+                 "sent_ns", "spec", "timer", "trace_id")  # fmt: skip
 
-    def __init__(self, seq: int, trace_id: str, payload: bytes) -> None:
-        self.seq, self.trace_id, self.payload = seq, trace_id, payload
+    def __init__(self, spec: RequestSpec, conversation: Conversation, trace_id: str, payload: bytes) -> None:
+        self.spec, self.conversation, self.trace_id, self.payload = spec, conversation, trace_id, payload
         self.response = Response()
         self.scheduled_ns = self.sent_ns = self.done_ns = 0
         self.error: ErrorCategory | None = None
@@ -111,6 +123,7 @@ class Client:
 
     def __init__(self, address: Address, timeout: float, on_done: Callable[[Exchange], None]) -> None:
         self._address, self._timeout, self._on_done = address, timeout, on_done
+        self._tls = address.tls.context() if address.tls else None
         self._loop = asyncio.get_running_loop()
         self._idle: dict[Connection, int] = {}  # since when, the latest last
         self._connecting: set[asyncio.Task[None]] = set()
@@ -188,8 +201,9 @@ class Client:
 
     async def _connect(self) -> Connection:
         to = self._address
+        name = to.tls.server_name if to.tls else None
         _, connection = await self._loop.create_connection(
-            lambda: Connection(self), to.ip, to.port, ssl=to.tls, server_hostname=to.server_name
+            lambda: Connection(self), to.ip, to.port, ssl=self._tls, server_hostname=name
         )
         return connection
 

@@ -57,8 +57,11 @@ class Response:
         return self._left == 0
 
     def _feed_chunked(self, stamp: int, data: bytes) -> bool:
-        data, at = self._pending + data, 0
-        self._pending = b""
+        at = 0
+        if self._pending:
+            data, self._pending = self._pending + data, b""
+        elif self._expects == "size" and (at := self._take_whole_chunks(stamp, data)) == len(data):
+            return False
         while True:
             if self._left:
                 piece = data[at : at + self._left]
@@ -80,6 +83,18 @@ class Response:
             elif not line:
                 self.keep_alive = self.keep_alive and at == len(data)
                 return True
+
+    def _take_whole_chunks(self, stamp: int, data: bytes) -> int:
+        """Take chunks from the start of the data while they are whole, as nearly all are; returns where they end."""
+        at, find, append = 0, data.find, self.pieces.append
+        while (end := find(b"\r\n", at)) > 0:
+            size = _sizes.get(data[at:end]) or _remember_size(data[at:end])
+            after = end + 2 + size
+            if not size or data[after : after + 2] != b"\r\n":
+                break
+            append((stamp, data[end + 2 : after]))
+            at = after + 2
+        return at
 
     def _read_head(self, data: bytes) -> bytes:
         """Read the head when it is complete, skipping 1xx heads; returns the bytes after it."""
@@ -117,6 +132,17 @@ class Response:
             self._left = int(length)
         else:
             raise HttpError(f"Content-Length {length[:60]!r} is no number")
+
+
+# Sizes that were read before: an engine's chunks have a few dozen sizes.
+_sizes: dict[bytes, int] = {}
+
+
+def _remember_size(line: bytes) -> int:
+    size = _chunk_size(line)
+    if len(_sizes) < 4096:
+        _sizes[line] = size
+    return size
 
 
 def _chunk_size(line: bytes) -> int:

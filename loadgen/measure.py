@@ -6,16 +6,23 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
+from math import ceil
 from pathlib import Path
 
-from loadgen.arrivals import Load
+import httpx
+
+from loadgen import calibrate
+from loadgen.arrivals import Load, parse_stages
+from loadgen.conversation import Files
+from loadgen.job import Job, Wire
 from loadgen.progress import Progress
 from loadgen.record import Client, Footer, Header, Line, encode
-from loadgen.runner import Wire, run
-from loadgen.target import Target, TargetError, inspect, resolve
+from loadgen.runner import Write, run
+from loadgen.target import Target, TargetError, control, inspect, resolve
+from loadgen.workers import WorkerError, run_workers
 from loadgen.workload import Workload
 
 try:
@@ -27,6 +34,8 @@ except ImportError:
 
 # One descriptor per connection; the usual soft limit of 1024 would cap an open loop.
 _DESCRIPTORS = 65_536
+# What one process does with ease on one core; beyond, the default is another process.
+_TOKENS_PER_SECOND, _CONCURRENCY = 50_000, 1_000
 
 
 class RunError(Exception):
@@ -35,7 +44,11 @@ class RunError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to measure. `timeout` is in seconds, per request; `metrics` are expositions that tell of engine and GPUs."""
+    """What to measure. `timeout` is in seconds, per request; `metrics` are expositions that tell of engine and GPUs.
+
+    `headers` go with every request, `cafile` holds the authorities to trust, `workers` is the number of processes
+    (None: as many as the load needs), `ray` a cluster to run them on, `tokenizer` a local `tokenizer.json`.
+    """
 
     target: Target
     workload: Workload
@@ -44,6 +57,12 @@ class Plan:
     timeout: float = 120.0
     api_key: str | None = None
     metrics: Sequence[str] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cafile: str | None = None
+    files: Files = field(default_factory=Files)
+    workers: int | None = None
+    ray: str | None = None
+    tokenizer: Path | None = None
 
 
 def measure(
@@ -58,37 +77,103 @@ def measure(
 
     `force` overwrites an existing file, `quiet` draws no progress; `listen_metrics` is where to serve the live figures.
     """
+    job = _job(plan, quiet)
+    _raise_descriptor_limit()
+    progress = None if quiet else Progress(plan.load, sys.stderr)
+    with _line_writer(records, force) as write, _counted(write, listen_metrics) as write_and_count:
+        try:
+            return _run(plan, job, records, write_and_count, progress)
+        except OSError as error:
+            raise TargetError(f"{plan.target.url}: refuses connections at the start: {error}") from None
+        except WorkerError as error:
+            raise RunError(f"{plan.target.url}: the run was given up: {error}") from None
+
+
+def _run(plan: Plan, job: Job, records: Path, write: Write, progress: Progress | None) -> Footer:
+    if plan.ray:
+        from loadgen.cluster import run_on_ray  # an extra, and slow to load
+
+        return run_on_ray(plan.ray, job, write, _new_event_loop)
+    if job.workers > 1:
+        return run_workers(job, records, write, _new_event_loop, progress)
+    with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+        return runner.run(run(job, write, progress))
+
+
+def _job(plan: Plan, quiet: bool) -> Job:
+    """The whole run as one job, for which the target is asked what it is and how it counts."""
     auth = {"Authorization": f"Bearer {plan.api_key}"} if plan.api_key else {}
-    address = resolve(plan.target)
-    fingerprint = inspect(plan.target, auth, plan.model, plan.metrics)
+    address = resolve(plan.target, plan.cafile)
+    client_facts = _client()
+    headers = {
+        "Host": plan.target.netloc,
+        "User-Agent": f"slo-load/{client_facts.version}",
+        "Accept": "text/event-stream",
+        "Content-Type": "application/json",
+        **plan.headers,
+        **auth,
+    }
+    with control(plan.target, {**plan.headers, **auth}, plan.cafile) as client:
+        models = list(plan.workload.models) or ([plan.model] if plan.model else [])
+        fingerprint = inspect(client, plan.target, models, plan.metrics)
+        workload, files = _sized(plan, client, models[0] if models else fingerprint.model, quiet)
     header = Header(
         started_unix_ns=0,  # the runner knows
         target=plan.target.url,
         timeout=plan.timeout,
-        workload=plan.workload,
+        workload=workload,
         load=plan.load,
         fingerprint=fingerprint,
-        client=_client(),
+        client=client_facts,
     )
-    headers = {
-        "Host": plan.target.netloc,
-        "User-Agent": f"slo-load/{header.client.version}",
-        "Accept": "text/event-stream",
-        "Content-Type": "application/json",
-        **auth,
-    }
-    _raise_descriptor_limit()
-    wire = Wire(address, plan.target.base_path, headers)
-    progress = None if quiet else Progress(plan.load, sys.stderr)
-    with (
-        _line_writer(records, force) as write,
-        _counted(write, listen_metrics) as write_and_count,
-        asyncio.Runner(loop_factory=_new_event_loop) as runner,
-    ):
-        try:
-            return runner.run(run(header, wire, write_and_count, progress))
-        except OSError as error:
-            raise TargetError(f"{plan.target.url}: refuses connections at the start: {error}") from None
+    return Job(header, Wire(address, plan.target.base_path, headers), files, workers=_workers(plan))
+
+
+def _sized(plan: Plan, client: httpx.Client, model: str, quiet: bool) -> tuple[Workload, Files]:
+    """The workload with the scale at which the server (or a local tokenizer) counts its prompts."""
+    workload, files = plan.workload, plan.files
+    if files.dialogues:
+        return workload, files
+    counter = calibrate.Counter(client, plan.target.url, workload.endpoint, model)
+    if workload.token_ids:
+        ids = counter.token_ids()
+        if not ids:
+            raise RunError(f"{plan.target.url}: has no usable POST /tokenize, where token ids for prompts come from")
+        return workload, replace(files, token_ids=ids)
+    scale = _local_scale(plan.tokenizer) if plan.tokenizer else counter.scale()
+    if scale is None:
+        if not quiet:
+            print(
+                "the server does not tell how it counts tokens: a prompt's word is taken for a token", file=sys.stderr
+            )
+        return workload, files
+    return (
+        replace(workload, tokens_per_word=round(scale.tokens_per_word, 6), template_tokens=scale.template_tokens),
+        files,
+    )
+
+
+def _local_scale(path: Path) -> calibrate.Scale:
+    try:
+        return calibrate.from_tokenizer(path)
+    except ImportError:
+        raise RunError("--tokenizer needs the tokenizers package: pip install 'llm-slo[tokenizer]'") from None
+    except ValueError as error:
+        raise RunError(str(error)) from None
+
+
+def _workers(plan: Plan) -> int:
+    """As many processes as were asked for, or as the load needs and the cores allow; each has something to do."""
+    load = plan.load
+    most = min(limit for limit in (load.concurrency, load.requests, len(plan.files.rows), 1024) if limit)
+    if plan.workers:
+        return min(plan.workers, most)
+    rate = (
+        max((max(stage.start, stage.end) for stage in parse_stages(load.stages)), default=0.0) if load.stages else 0.0
+    )
+    tokens = max(rate, load.rate or 0.0) * plan.workload.output_tokens
+    wanted = ceil(max(tokens / _TOKENS_PER_SECOND, (load.concurrency or 0) / _CONCURRENCY))
+    return max(1, min(wanted, most, (os.cpu_count() or 1) - 1))
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from loadgen.summary import quantile
 
 # Figures shown are over this many requests, the latest ones.
 _RECENT = 200
+_IN_PLACE_SECONDS, _LINE_SECONDS = 0.25, 5.0
 
 
 class Progress:
@@ -19,7 +20,7 @@ class Progress:
     def __init__(self, load: Load, stream: TextIO) -> None:
         self._load, self._stream = load, stream
         self._in_place = stream.isatty()
-        self._began = time.monotonic()
+        self._began = self._drawn = time.monotonic()
         self._recent: deque[RequestRecord] = deque(maxlen=_RECENT)
         self._done = self._failed = 0
 
@@ -32,7 +33,12 @@ class Progress:
     async def draw_forever(self) -> None:
         """Draw until cancelled."""
         while True:
-            await asyncio.sleep(0.25 if self._in_place else 5)
+            await asyncio.sleep(_IN_PLACE_SECONDS)
+            self.tick()
+
+    def tick(self) -> None:
+        """Draw when it is time to."""
+        if time.monotonic() - self._drawn >= (_IN_PLACE_SECONDS if self._in_place else _LINE_SECONDS):
             self._draw()
 
     def end(self) -> None:
@@ -42,6 +48,7 @@ class Progress:
             self._stream.write("\n")
 
     def _draw(self) -> None:
+        self._drawn = time.monotonic()
         line = self.line(time.monotonic() - self._began)
         self._stream.write(f"\r\x1b[K{line}" if self._in_place else f"{line}\n")
         self._stream.flush()

@@ -36,7 +36,8 @@ class RequestRecord:
 
     `sent_ns` is when the client acted on it: opening a connection, where one is needed, comes after. `token_ns` has
     one stamp per chunk with tokens; `token_counts` says how many each held, and is empty when each held one.
-    `error` is None for a complete answer.
+    `error` is None for a complete answer. `retry_after` is what a 429 or 503 asked for, in seconds. `session` and
+    `turn` tell a conversation of several requests, `model` and `tenant` the parts of a mix.
     """
 
     seq: int
@@ -52,6 +53,11 @@ class RequestRecord:
     error: ErrorCategory | None = None
     detail: str | None = None
     finish_reason: str | None = None
+    retry_after: float | None = None
+    session: int | None = None
+    turn: int | None = None
+    model: str | None = None
+    tenant: str | None = None
 
     @property
     def first_token_ns(self) -> int | None:
@@ -169,7 +175,9 @@ class Footer:
     """Last line: what the client saw of itself. Only a run that ended in order has one.
 
     `seconds` is the time from the start of the run to its end, `cpu_share` the client's CPU seconds per second,
-    `achieved_rate` the requests per second it sent, `loop_lag` how late its event loop ran a timer.
+    `achieved_rate` the requests per second it sent, `loop_lag` how late its event loop ran a timer. `coalesced` is the
+    share of token chunks that came in one read with the chunk before: their gap of 0 is the network's or this client's.
+    With several `workers` the shares and lags are those of the worst one; `lost_workers` died, so `interrupted` is set.
     """
 
     interrupted: bool
@@ -179,6 +187,9 @@ class Footer:
     achieved_rate: float | None = None
     send_lag: Lag | None = None
     loop_lag: Lag | None = None
+    coalesced: float | None = None
+    workers: int | None = None
+    lost_workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

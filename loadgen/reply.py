@@ -1,13 +1,14 @@
 """What a streamed answer says, read after it has ended: its tokens and when each came, usage, and what went wrong.
 
-A token chunk is a `data:` event whose delta holds text, reasoning or a tool call (a chunk with only a role is none),
-or whose running usage grew. Its stamp is that of the read in which the event's last byte came.
+A token chunk is a `data:` event that holds text, reasoning or a tool call (a chunk with only a role is none), or whose
+running usage or list of token ids grew. Its stamp is that of the read in which the event's last byte came.
 """
 
 import json
+import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Any
 
 from loadgen.record import ErrorCategory
@@ -16,13 +17,25 @@ Pieces = Sequence[tuple[int, bytes]]
 
 # The fields of a delta (or of a completions choice) that hold something the model produced.
 _OUTPUT_FIELDS = ("content", "text", "reasoning_content", "reasoning", "tool_calls", "refusal")
-_AT_ONCE = 64
+# The events of the responses API whose `delta` does.
+_OUTPUT_EVENTS = ("response.output_text.delta", "response.reasoning_text.delta", "response.refusal.delta",
+                  "response.reasoning_summary_text.delta", "response.function_call_arguments.delta")  # fmt: skip
 _FAILED_FINISHES = ("error", "abort")
+# Work between two pauses, in events: about 0.2 ms.
+_PARSED_AT_ONCE, _MATCHED_AT_ONCE = 48, 192
+
+_LINE = re.compile(rb"([^\r\n]*)(?:\r\n|\r|\n)")
+# A JSON string that is not empty, and one that is what the model said.
+_STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})+"')
+_TEXT = re.compile(rb'"(content|text|reasoning_content|reasoning)": ?(' + _STRING.pattern + rb")")
+
+# What is before and after the text in events that differ in nothing else.
+Frame = tuple[bytes, bytes]
 
 
 @dataclass(slots=True)
 class Reply:
-    """The content of one answer: a stamp per token chunk, and how many tokens each chunk held."""
+    """The content of one answer: a stamp per token chunk, and how many tokens each chunk held. `text` when kept."""
 
     token_ns: list[int] = field(default_factory=list)
     token_counts: list[int] = field(default_factory=list)
@@ -31,76 +44,127 @@ class Reply:
     finish_reason: str | None = None
     error: ErrorCategory | None = None
     detail: str | None = None
+    text: list[str] | None = None
+    ended: bool = False
 
 
-def read_reply(status: int, content_type: str, pieces: Pieces, complete: bool) -> Generator[None, None, Reply]:
+def read_reply(
+    status: int, content_type: str, pieces: Pieces, complete: bool, keep_text: bool = False
+) -> Generator[None, None, Reply]:
     """Read the body of a reply; `complete` says whether it was received to its end.
 
-    A generator that pauses every 64 events (about 0.2 ms) and returns the Reply: in an event loop, a long answer
-    must not hold up the stamps of the others.
+    A generator that pauses every 0.2 ms or so and returns the Reply: in an event loop, a long answer must not hold up
+    the stamps of the others.
     """
     if status != 200:
         return Reply(error=_category(status), detail=_error_text(b"".join(piece for _, piece in pieces)))
     if "text/event-stream" not in content_type:
         return Reply(error="bad_response", detail=f"expected an event stream, got {content_type or 'no content type'}")
-    return (yield from _read_stream(pieces, complete))
-
-
-def events(pieces: Pieces) -> Iterator[tuple[int, bytes]]:
-    """The data of every server-sent event with the stamp of its end. An event without its blank line is dropped."""
-    data: list[bytes] = []
-    for stamp, line in _lines(pieces):
-        if line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" "))
-        elif not line and data:
-            yield stamp, b"\n".join(data)
-            data = []
-
-
-def _lines(pieces: Pieces) -> Iterator[tuple[int, bytes]]:
-    """Every complete line, without its end, and the stamp of the piece that completed it."""
-    ends = list(accumulate(len(piece) for _, piece in pieces))
-    at = piece = 0
-    for line in b"".join(data for _, data in pieces).splitlines(keepends=True):
-        at += len(line)
-        while ends[piece] < at:
-            piece += 1
-        text = line.rstrip(b"\r\n")
-        if len(text) < len(line):
-            yield pieces[piece][0], text
-
-
-def _read_stream(pieces: Pieces, complete: bool) -> Generator[None, None, Reply]:
-    reply, stream, done = Reply(), events(pieces), False
+    reply = Reply(text=[] if keep_text else None)
     try:
-        while batch := list(islice(stream, _AT_ONCE)):
-            done = batch[-1][1] == b"[DONE]"
-            _read_events(reply, batch[:-1] if done else batch)
-            if not done:
-                yield
+        yield from _read_stream(reply, Events(pieces))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         reply.error, reply.detail = "bad_response", f"a chunk that cannot be read: {error}"[:200]
-    if reply.error is None and not (done and complete):
-        reply.error, reply.detail = "truncated", "the stream ended before [DONE]"
+    _check_end(reply, complete)
     return reply
 
 
-def _read_events(reply: Reply, batch: Sequence[tuple[int, bytes]]) -> None:
-    for (stamp, _), chunk in zip(batch, _chunks([data for _, data in batch]), strict=True):
-        _read_chunk(reply, stamp, chunk)
+class Events:
+    """The events of a body, one after the other, each with the stamp of its end."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._body = b"".join(data for _, data in pieces)
+        self._stamps = [stamp for stamp, _ in pieces]
+        self._ends = list(accumulate(len(data) for _, data in pieces))
+        self._begin = self._at = self._piece = 0
+
+    def next(self) -> tuple[int, bytes] | None:
+        """Stamp and data of the next event; None at the end. An event without its blank line is dropped."""
+        data: list[bytes] = []
+        self._begin = self._at
+        while match := _LINE.match(self._body, self._at):
+            self._at, line = match.end(), match[1]
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                return self._stamp(), b"\n".join(data)
+        return None
+
+    @property
+    def raw(self) -> bytes:
+        """The last event as it came, its blank line included."""
+        return self._body[self._begin : self._at]
+
+    def take_alike(self, frame: Frame, stamps: list[int], texts: list[bytes], most: int) -> int:
+        """Take the next events, at most so many, as long as they fit the frame; adds their stamps and texts."""
+        before, after = frame
+        body, string = self._body, _STRING.match
+        ends, at, piece, had = self._ends, self._at, self._piece, len(stamps)
+        for _ in range(most):
+            if not (body.startswith(before, at) and (text := string(body, at + len(before)))):
+                break
+            if not body.startswith(after, text.end()):
+                break
+            at = text.end() + len(after)
+            while ends[piece] < at:
+                piece += 1
+            stamps.append(self._stamps[piece])
+            texts.append(text[0])
+        self._at, self._piece = at, piece
+        return len(stamps) - had
+
+    def _stamp(self) -> int:
+        while self._ends[self._piece] < self._at:
+            self._piece += 1
+        return self._stamps[self._piece]
 
 
-def _chunks(payloads: list[bytes]) -> Iterator[Any]:
-    """Every payload as JSON: all at once, which is twice as fast, or one by one up to the first bad one.
+def events(pieces: Pieces) -> Iterator[tuple[int, bytes]]:
+    """The data of every server-sent event with the stamp of its end."""
+    return iter(Events(pieces).next, None)
 
-    Text is only timed, never kept, so bytes that are no UTF-8 are replaced.
+
+def _read_stream(reply: Reply, stream: Events) -> Generator[None, None, None]:
+    """Parse events as JSON; those that differ from a parsed one in nothing but the text in it need no parsing."""
+    parsed = 0
+    while (event := stream.next()) and event[1] != b"[DONE]":
+        frame = _read_event(reply, *event, stream.raw)
+        while frame and _take_alike(reply, stream, frame) == _MATCHED_AT_ONCE:
+            yield
+        parsed += 1
+        if parsed % _PARSED_AT_ONCE == 0:
+            yield
+    reply.ended = reply.ended or event is not None
+
+
+def _take_alike(reply: Reply, stream: Events, frame: Frame) -> int:
+    texts: list[bytes] = []
+    taken = stream.take_alike(frame, reply.token_ns, texts, _MATCHED_AT_ONCE)
+    reply.token_counts += [1] * taken
+    if reply.text is not None:
+        reply.text += [json.loads(text.decode(errors="replace")) for text in texts]
+    return taken
+
+
+def _read_event(reply: Reply, stamp: int, data: bytes, raw: bytes) -> Frame | None:
+    """Read one event. When it was one token of text and nothing else: the frame of those that say the same of another.
+
+    In JSON only a key can be spelled like `"content":`, so what the one such key holds is what was found in the delta.
     """
-    texts = [payload.decode(errors="replace") for payload in payloads]
-    try:
-        together = json.loads(f"[{','.join(texts)}]")
-    except (ValueError, RecursionError):
-        together = []
-    yield from together if len(together) == len(texts) else map(json.loads, texts)
+    chunk = json.loads(data.decode(errors="replace"))
+    if str(chunk.get("type", "")).startswith("response."):
+        _read_response_event(reply, stamp, chunk)
+        return None
+    _read_chunk(reply, stamp, chunk)
+    choices = chunk.get("choices") or []
+    if len(choices) != 1 or chunk.get("usage") or choices[0].get("finish_reason") or choices[0].get("token_ids"):
+        return None
+    delta = choices[0].get("delta") or choices[0]
+    told, texts = [name for name in _OUTPUT_FIELDS if delta.get(name)], list(_TEXT.finditer(raw))
+    if len(told) != 1 or len(texts) != 1 or texts[0][1].decode() != told[0]:
+        return None
+    begin, end = texts[0].span(2)
+    return raw[:begin], raw[end:]
 
 
 def _read_chunk(reply: Reply, stamp: int, chunk: Any) -> None:
@@ -109,18 +173,44 @@ def _read_chunk(reply: Reply, stamp: int, chunk: Any) -> None:
         return
     choices, usage = chunk.get("choices") or (), chunk.get("usage") or {}
     running = _whole(usage.get("completion_tokens"))
-    new = int(any(_has_output(choice) for choice in choices))
+    new = max((_new_tokens(choice) for choice in choices), default=0)
     if running is not None:
         reply.output_tokens = running
         if choices:  # a server that counts with every chunk tells how many tokens this one holds
             new = max(new, running - sum(reply.token_counts))
-    if new:
+    _add_tokens(reply, stamp, new)
+    _read_prompt_tokens(reply, usage.get("prompt_tokens"))
+    for choice in choices:
+        if reply.text is not None:
+            reply.text.append(str((choice.get("delta") or choice).get("content") or choice.get("text") or ""))
+        _read_finish(reply, choice.get("finish_reason"))
+
+
+def _read_response_event(reply: Reply, stamp: int, event: Any) -> None:
+    """An event of the responses API; its last one holds the usage and says how it went."""
+    kind, response = event["type"], event.get("response") or {}
+    if kind in _OUTPUT_EVENTS and event.get("delta"):
+        _add_tokens(reply, stamp, 1)
+        if reply.text is not None and kind == "response.output_text.delta":
+            reply.text.append(str(event["delta"]))
+    elif kind in ("response.completed", "response.incomplete"):
+        usage = response.get("usage") or {}
+        reply.ended, reply.output_tokens = True, _whole(usage.get("output_tokens"))
+        _read_prompt_tokens(reply, usage.get("input_tokens"))
+        reply.finish_reason = (response.get("incomplete_details") or {}).get("reason") or "stop"
+    elif kind == "response.failed":
+        reply.error, reply.detail = "stream_error", _message(response.get("error") or "response.failed")
+
+
+def _add_tokens(reply: Reply, stamp: int, new: int) -> None:
+    if new > 0:
         reply.token_ns.append(stamp)
         reply.token_counts.append(new)
-    prompt_tokens = _whole(usage.get("prompt_tokens"))
-    reply.prompt_tokens = prompt_tokens if prompt_tokens is not None else reply.prompt_tokens
-    for choice in choices:
-        _read_finish(reply, choice.get("finish_reason"))
+
+
+def _read_prompt_tokens(reply: Reply, value: object) -> None:
+    tokens = _whole(value)
+    reply.prompt_tokens = tokens if tokens is not None else reply.prompt_tokens
 
 
 def _read_finish(reply: Reply, reason: str | None) -> None:
@@ -129,9 +219,21 @@ def _read_finish(reply: Reply, reason: str | None) -> None:
         reply.error, reply.detail = "stream_error", f"finish_reason {reason}"
 
 
-def _has_output(choice: Any) -> bool:
+def _new_tokens(choice: Any) -> int:
+    """How many tokens a choice brings: as many as it lists ids, else one when it holds any output."""
     delta = choice.get("delta") or choice
-    return any(delta.get(name) for name in _OUTPUT_FIELDS)
+    return len(choice.get("token_ids") or ()) or int(any(delta.get(name) for name in _OUTPUT_FIELDS))
+
+
+def _check_end(reply: Reply, complete: bool) -> None:
+    """A reply without its end is truncated; one whose usage cannot be true of what it held is no answer either."""
+    if reply.error is not None:
+        return
+    if not (reply.ended and complete):
+        reply.error, reply.detail = "truncated", "the stream ended before [DONE]"
+    elif reply.output_tokens is not None and len(reply.token_ns) > reply.output_tokens + 1:  # one may only flush
+        held = f"{len(reply.token_ns)} chunks with output"
+        reply.error, reply.detail = "bad_response", f"usage says {reply.output_tokens} tokens, the stream held {held}"
 
 
 def _whole(value: object) -> int | None:

@@ -1,24 +1,25 @@
-"""Drives one run: sends on schedule (open loop) or as slots get free (closed loop), records, and watches itself."""
+"""Drives one worker's share of a run: sends on schedule (open loop) or as slots get free (closed loop), records all of
+it, and watches itself."""
 
 import asyncio
 import contextlib
-import secrets
 import signal
 import time
+from array import array
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
+from operator import eq
 from time import perf_counter_ns
 
 from loadgen.arrivals import NS
-from loadgen.client import Address, Client, Exchange
-from loadgen.http1 import request_bytes
+from loadgen.client import Client, Exchange
+from loadgen.job import Envelopes, Job
+from loadgen.outcome import read_exchange
 from loadgen.progress import Progress
-from loadgen.record import Footer, Header, Lag, Line, RequestRecord
-from loadgen.reply import Reply, read_reply
+from loadgen.record import Footer, Lag, Line, RequestRecord
 from loadgen.summary import quantile
-from loadgen.workload import PATHS
 
 # After the first signal, answers that are nearly done may still end.
 _DRAIN_SECONDS = 2.0
@@ -28,108 +29,89 @@ _PREPARED = 64
 _WATCH_SECONDS = 0.02
 
 Write = Callable[[Line], None]
+# Called when all is ready; tells at which reading of `perf_counter_ns` to begin.
+Start = Callable[["Driver"], Awaitable[int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """How to reach the target: the address, the path before /v1 and the headers every request carries."""
+async def run(job: Job, write: Write, progress: Progress | None = None, start: Start | None = None) -> Footer:
+    """Do a job and write its lines: header, one record per finished request, footer.
 
-    address: Address
-    base_path: str
-    headers: dict[str, str]
-
-
-async def run(header: Header, wire: Wire, write: Write, progress: Progress | None = None) -> Footer:
-    """Do the run that `header` describes and write its lines: header, one record per finished request, footer.
-
-    SIGINT or SIGTERM stops sending and breaks off what is in flight after 2 s, a second one at once.
-    Raises OSError when the first connections are refused, and whatever `write` raises.
+    SIGINT or SIGTERM stops sending and breaks off what is in flight after 2 s, a second one at once; with `start`
+    whoever gave it calls `Driver.interrupt` instead. Raises OSError when the first connections are refused, and
+    whatever `write` raises.
     """
-    driver = _Driver(header, wire, write, progress)
+    driver = Driver(job, write, progress)
     try:
         await driver.prepare()
-        footer = await driver.drive()
+        with contextlib.nullcontext() if start else _signals(driver.interrupt):
+            footer = await driver.drive(await start(driver) if start else perf_counter_ns())
     finally:
         await driver.client.close()
     write(footer)
     return footer
 
 
-def to_record(exchange: Exchange, origin_ns: int) -> Generator[None, None, RequestRecord]:
-    """Read an ended exchange, pause by pause, into a record whose stamps count from `origin_ns`."""
-    response = exchange.response
-    reply = Reply()
-    if response.status is not None:
-        content_type = response.headers.get("content-type", "")
-        reply = yield from read_reply(response.status, content_type, response.pieces, exchange.error is None)
-    error, detail = reply.error, reply.detail
-    if exchange.error and error in (None, "truncated", "bad_response"):  # how it ended says more than how it looks
-        error, detail = exchange.error, exchange.detail
-    counts = reply.token_counts
-    output_tokens = reply.output_tokens if reply.output_tokens is not None else sum(counts)
-    return RequestRecord(
-        seq=exchange.seq,
-        trace_id=exchange.trace_id,
-        scheduled_ns=exchange.scheduled_ns - origin_ns,
-        sent_ns=exchange.sent_ns - origin_ns,
-        done_ns=exchange.done_ns - origin_ns,
-        token_ns=tuple(stamp - origin_ns for stamp in reply.token_ns),
-        token_counts=tuple(counts) if any(count != 1 for count in counts) else (),
-        prompt_tokens=reply.prompt_tokens,
-        output_tokens=output_tokens if response.status == 200 else None,
-        status=response.status,
-        error=error,
-        detail=detail,
-        finish_reason=reply.finish_reason,
-    )
-
-
-class _Driver:
+class Driver:
     """The state of a run inside its event loop."""
 
-    def __init__(self, header: Header, wire: Wire, write: Write, progress: Progress | None) -> None:
+    def __init__(self, job: Job, write: Write, progress: Progress | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._header, self._load, self._write, self._progress = header, header.load, write, progress
-        self.client = Client(wire.address, header.timeout, self._on_done)
-        self._exchanges = _exchanges(header, wire)
-        self._offsets = header.load.offsets(header.workload.seed) if header.load.rate else iter(())
+        self._job, self._header, self._load = job, job.header, job.header.load
+        self._write, self._progress = write, progress
+        self.client = Client(job.wire.address, job.header.timeout, self._on_done)
+        self._envelopes = Envelopes(job)
+        self._arrivals = map(self._envelopes.exchange, job.conversations())
+        self._offsets = job.offsets()
         self._next_offset = next(self._offsets, None)
         self._prepared: deque[Exchange] = deque()
-        self._prepare_ahead = max(_PREPARED, header.load.concurrency or 0)
+        self._prepare_ahead = max(_PREPARED, job.slots)
         self._ended: deque[Exchange] = deque()
-        self._reading: Generator[None, None, RequestRecord] | None = None
+        self._reading: tuple[Exchange, Generator[None, None, tuple[RequestRecord, str]]] | None = None
+        self._thinking: set[asyncio.TimerHandle] = set()
         self._over: asyncio.Future[None] = self._loop.create_future()
-        self._sending, self._working, self._interrupted = True, False, False
+        # More conversations may begin; those that began may go on; a piece of cold work is due.
+        self._arriving, self._sending, self._working = True, True, False
+        self._interrupted = False
         self._origin = self._first_sent = self._last_sent = 0
-        self._send_lags: list[float] = []
+        self._send_lags = array("d")
+        self._chunks = self._coalesced = 0
 
     async def prepare(self) -> None:
         """Build the first requests; for a closed loop open its connections, so that none is opened under the clock."""
-        slots = self._load.concurrency or 0
-        await self.client.open(min(slots, self._load.requests or slots))
-        self._prepared.extend(islice(self._exchanges, self._prepare_ahead))
+        await self.client.open(min(self._job.slots, self._load.requests or self._job.slots))
+        self._prepared.extend(islice(self._arrivals, self._prepare_ahead))
 
-    async def drive(self) -> Footer:
-        """Write the header, send everything, wait for every answer and tell how the client did."""
-        cpu, self._origin, started = time.process_time(), perf_counter_ns(), time.time_ns()
-        self._write(replace(self._header, started_unix_ns=started))
-        loop_lags: list[float] = []
+    async def drive(self, origin_ns: int) -> Footer:
+        """Write the header, send everything from `origin_ns` on, wait for every answer and tell how the client did."""
+        self._origin = origin_ns
+        self._write(replace(self._header, started_unix_ns=time.time_ns() + origin_ns - perf_counter_ns()))
+        await asyncio.sleep((origin_ns - perf_counter_ns()) / NS)
+        cpu, loop_lags = time.process_time(), array("d")
         helpers = [self._loop.create_task(_watch(loop_lags))]
         if self._progress:
             helpers.append(self._loop.create_task(self._progress.draw_forever()))
-        with self._signals():
-            self._begin()
-            try:
-                await self._over
-            finally:
-                self._sending = False
-                for helper in helpers:
-                    helper.cancel()
-                await asyncio.gather(*helpers, return_exceptions=True)
-                if self._progress:
-                    self._progress.end()
-        seconds = (perf_counter_ns() - self._origin) / NS
-        return self._footer(seconds, time.process_time() - cpu, loop_lags)
+        self._begin()
+        try:
+            await self._over
+        finally:
+            self._stop_sending()
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            if self._progress:
+                self._progress.end()
+        return self._footer((perf_counter_ns() - origin_ns) / NS, time.process_time() - cpu, loop_lags)
+
+    def interrupt(self) -> None:
+        """Stop sending, and break off what is in flight after a while; the second time at once."""
+        if self._interrupted:
+            self.client.cancel_all()
+            return
+        self._interrupted = True
+        self._stop_sending()
+        self._loop.call_later(_DRAIN_SECONDS, self.client.cancel_all)
+
+    # --- sending ------------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         if self._load.concurrency is None:
@@ -137,28 +119,32 @@ class _Driver:
             return
         if self._load.duration is not None:
             self._loop.call_later(self._load.duration, self._stop_sending)
-        for _ in range(self._load.concurrency):
-            self._send(perf_counter_ns())
+        for _ in range(self._job.slots):
+            self._arrive(perf_counter_ns())
 
     def _pump(self) -> None:
         """Open loop: send all that is due and come back for the next."""
         now = perf_counter_ns() - self._origin
-        while self._sending and self._next_offset is not None and self._next_offset <= now:
-            self._send(self._origin + self._next_offset)
+        while self._arriving and self._next_offset is not None and self._next_offset <= now:
+            self._arrive(self._origin + self._next_offset)
             self._next_offset = next(self._offsets, None)
         if self._next_offset is None:
-            self._stop_sending()
-        elif self._sending:
+            self._stop_arrivals()
+        elif self._arriving:
             wait = (self._origin + self._next_offset - perf_counter_ns()) / NS
             self._loop.call_later(max(0.0, wait), self._pump)
 
-    def _send(self, scheduled_ns: int) -> None:
-        if not self._sending:
+    def _arrive(self, scheduled_ns: int) -> None:
+        """Begin a conversation."""
+        if not self._arriving:
             return
-        exchange = self._prepared.popleft() if self._prepared else next(self._exchanges, None)
+        exchange = self._prepared.popleft() if self._prepared else next(self._arrivals, None)
         if exchange is None:
-            self._stop_sending()
+            self._stop_arrivals()
             return
+        self._send(exchange, scheduled_ns)
+
+    def _send(self, exchange: Exchange, scheduled_ns: int) -> None:
         self.client.send(exchange, scheduled_ns)
         self._last_sent = exchange.sent_ns
         self._first_sent = self._first_sent or exchange.sent_ns
@@ -166,16 +152,47 @@ class _Driver:
 
     def _on_done(self, exchange: Exchange) -> None:
         self._ended.append(exchange)
-        if self._load.concurrency and self._sending:
-            if exchange.error == "refused":
-                self._loop.call_later(_REFUSED_PAUSE, lambda: self._send(perf_counter_ns()))
-            else:
-                self._send(exchange.done_ns)
+        if exchange.conversation.ended:
+            self._free_slot(exchange)
+        self._wake()
+
+    def _free_slot(self, exchange: Exchange) -> None:
+        if self._load.concurrency is None:
+            return
+        if exchange.error == "refused":
+            self._loop.call_later(_REFUSED_PAUSE, lambda: self._arrive(perf_counter_ns()))
+        else:
+            self._arrive(exchange.done_ns)
+
+    def _go_on(self, exchange: Exchange, record: RequestRecord, answer: str) -> None:
+        """After an answer: the conversation's next turn, when its user has thought, or the next user."""
+        if exchange.conversation.ended:
+            return
+        if record.error or not self._sending:
+            self._free_slot(exchange)
+            return
+        due = exchange.done_ns + int((self._header.workload.think_time or 0) * NS)
+        turn = self._envelopes.exchange(exchange.conversation, answer)
+
+        def say() -> None:
+            self._thinking.discard(handle)
+            self._send(turn, due)
+
+        handle = self._loop.call_later(max(0.0, (due - perf_counter_ns()) / NS), say)
+        self._thinking.add(handle)
+
+    def _stop_arrivals(self) -> None:
+        self._arriving = False
         self._wake()
 
     def _stop_sending(self) -> None:
         self._sending = False
-        self._wake()
+        for handle in self._thinking:
+            handle.cancel()
+        self._thinking.clear()
+        self._stop_arrivals()
+
+    # --- cold work ----------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
         if not self._working:
@@ -193,53 +210,41 @@ class _Driver:
             self._loop.call_soon(self._work)
             return
         self._working = False
-        if not (self._sending or self.client.in_flight or self._over.done()):
+        if not (self._arriving or self.client.in_flight or self._thinking or self._over.done()):
             self._over.set_result(None)
 
     def _read_some(self) -> bool:
         if self._reading is None:
             if not self._ended:
                 return False
-            self._reading = to_record(self._ended.popleft(), self._origin)
+            exchange = self._ended.popleft()
+            self._reading = exchange, read_exchange(exchange, self._origin, self._header.workload)
+        exchange, steps = self._reading
         try:
-            next(self._reading)
+            next(steps)
         except StopIteration as end:
             self._reading = None
-            self._write(end.value)
-            if self._progress:
-                self._progress.add(end.value)
+            record, answer = end.value
+            self._keep(exchange, record, answer)
         return True
 
+    def _keep(self, exchange: Exchange, record: RequestRecord, answer: str) -> None:
+        self._write(record)
+        self._chunks += len(record.token_ns)
+        self._coalesced += sum(map(eq, record.token_ns, record.token_ns[1:]))
+        if self._progress:
+            self._progress.add(record)
+        self._go_on(exchange, record, answer)
+
     def _prepare_one(self) -> bool:
-        if not self._sending or len(self._prepared) >= self._prepare_ahead:
+        if not self._arriving or len(self._prepared) >= self._prepare_ahead:
             return False
-        exchange = next(self._exchanges, None)
+        exchange = next(self._arrivals, None)
         if exchange is not None:
             self._prepared.append(exchange)
         return exchange is not None
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        installed = []
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError, RuntimeError):  # outside the main thread there are no signals
-                self._loop.add_signal_handler(number, self._interrupt)
-                installed.append(number)
-        try:
-            yield
-        finally:
-            for number in installed:
-                self._loop.remove_signal_handler(number)
-
-    def _interrupt(self) -> None:
-        if self._interrupted:
-            self.client.cancel_all()
-            return
-        self._interrupted = True
-        self._stop_sending()
-        self._loop.call_later(_DRAIN_SECONDS, self.client.cancel_all)
-
-    def _footer(self, seconds: float, cpu_seconds: float, loop_lags: list[float]) -> Footer:
+    def _footer(self, seconds: float, cpu_seconds: float, loop_lags: Sequence[float]) -> Footer:
         sent = len(self._send_lags)
         span = (self._last_sent - self._first_sent) / NS
         return Footer(
@@ -250,19 +255,25 @@ class _Driver:
             cpu_share=cpu_seconds / seconds,
             send_lag=_lag(self._send_lags),
             loop_lag=_lag(loop_lags),
+            coalesced=self._coalesced / self._chunks if self._chunks else None,
         )
 
 
-def _exchanges(header: Header, wire: Wire) -> Iterator[Exchange]:
-    """The run's requests as bytes, each with a trace id of its own."""
-    path, run_id = wire.base_path + PATHS[header.workload.endpoint], secrets.token_hex(8)
-    for spec in islice(header.workload.requests(header.fingerprint.model), header.load.requests):
-        span_id = f"{spec.seq + 1:016x}"
-        headers = {**wire.headers, "traceparent": f"00-{run_id}{span_id}-{span_id}-01"}
-        yield Exchange(spec.seq, run_id + span_id, request_bytes("POST", path, headers, spec.body))
+@contextlib.contextmanager
+def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
+    loop, installed = asyncio.get_running_loop(), []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError, RuntimeError):  # outside the main thread there are no signals
+            loop.add_signal_handler(number, interrupt)
+            installed.append(number)
+    try:
+        yield
+    finally:
+        for number in installed:
+            loop.remove_signal_handler(number)
 
 
-async def _watch(lags: list[float]) -> None:
+async def _watch(lags: "array[float]") -> None:
     """Sample how late the event loop runs a timer."""
     while True:
         due = perf_counter_ns() + int(_WATCH_SECONDS * NS)
@@ -270,6 +281,6 @@ async def _watch(lags: list[float]) -> None:
         lags.append(max(0, perf_counter_ns() - due) / NS)
 
 
-def _lag(values: list[float]) -> Lag | None:
+def _lag(values: Sequence[float]) -> Lag | None:
     ordered = sorted(values)
     return Lag(p50=quantile(ordered, 0.5), p99=quantile(ordered, 0.99), max=ordered[-1]) if ordered else None

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadgen.client import Address
+from loadgen.client import Address, Tls
 from loadgen.record import Fingerprint
 from slo import catalog
 
@@ -66,8 +66,11 @@ def parse(url: str) -> Target:
     return Target(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], path)
 
 
-def resolve(target: Target) -> Address:
-    """The first address of the host that accepts a connection. Raises TargetError."""
+def resolve(target: Target, cafile: str | None = None) -> Address:
+    """The first address of the host that accepts a connection. Raises TargetError.
+
+    `cafile` holds the authorities to trust instead of the system's.
+    """
     try:
         found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -79,29 +82,38 @@ def resolve(target: Target) -> Address:
         except OSError as error:
             reason = error
         else:
-            tls = ssl.create_default_context() if target.scheme == "https" else None
-            return Address(ip, target.port, tls, target.host if tls else None)
+            return Address(ip, target.port, Tls(target.host, cafile) if target.scheme == "https" else None)
     raise TargetError(f"{target.url}: cannot be reached: {reason}; check the address and that the server is up")
 
 
+@contextlib.contextmanager
+def control(target: Target, headers: Mapping[str, str], cafile: str | None = None) -> Iterator[httpx.Client]:
+    """A client for calls outside the load. Raises TargetError when `cafile` cannot be used."""
+    try:
+        verify = ssl.create_default_context(cafile=cafile) if target.scheme == "https" else True
+    except OSError as error:
+        raise TargetError(f"{cafile}: no certificates can be read from it: {error.strerror or error}") from None
+    with httpx.Client(headers=dict(headers), timeout=_TIMEOUT, trust_env=False, verify=verify) as client:
+        yield client
+
+
 def inspect(
-    target: Target, headers: Mapping[str, str], model: str | None, metrics_urls: Sequence[str] = ()
+    client: httpx.Client, target: Target, models: Sequence[str] = (), metrics_urls: Sequence[str] = ()
 ) -> Fingerprint:
-    """Choose the model and collect what the target tells of itself. Raises TargetError.
+    """Choose the model, or check those that are asked for, and collect what the target tells of itself.
 
     `metrics_urls` are expositions that may name the KV cache's settings and the GPUs: the engine's, the exporter's,
-    DCGM's. Those that do not answer are left out.
+    DCGM's. Those that do not answer are left out. Raises TargetError.
     """
-    verify: ssl.SSLContext | bool = ssl.create_default_context() if target.scheme == "https" else True
-    with httpx.Client(headers=dict(headers), timeout=_TIMEOUT, trust_env=False, verify=verify) as client:
-        response = _get_models(client, target)
-        cards = _cards(target, response)
-        model = _choose(target, model, [str(card.get("id")) for card in cards])
-        owner = next((card.get("owned_by") for card in cards if card.get("id") == model), None)
-        version = _json(_try(client, f"{target.url}/version")).get("version")
-        labels = list(_info_labels(_try(client, url) for url in metrics_urls or [f"{target.url}/metrics"]))
+    response = _get_models(client, target)
+    cards = _cards(target, response)
+    served = [str(card.get("id")) for card in cards]
+    chosen = [_choose(target, model, served) for model in models or (None,)]
+    owner = next((card.get("owned_by") for card in cards if card.get("id") == chosen[0]), None)
+    version = _json(_try(client, f"{target.url}/version")).get("version")
+    labels = list(_info_labels(_try(client, url) for url in metrics_urls or [f"{target.url}/metrics"]))
     return Fingerprint(
-        model=model,
+        model=", ".join(chosen),
         engine=str(owner) if owner else None,
         engine_version=str(version) if version else None,
         gpus=_gpus(labels),

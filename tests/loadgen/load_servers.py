@@ -8,11 +8,14 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
+from load_header import header
+
 from loadgen.arrivals import Load
-from loadgen.client import Address
-from loadgen.record import Client, Fingerprint, Footer, Header, Line, RequestRecord
-from loadgen.runner import Wire, run
-from loadgen.workload import Workload
+from loadgen.client import Address, Tls
+from loadgen.conversation import Files
+from loadgen.job import Job, Wire
+from loadgen.record import Footer, Line, RequestRecord
+from loadgen.runner import run
 
 
 @dataclass(frozen=True)
@@ -139,19 +142,6 @@ def in_thread(handler: Handler) -> Iterator[int]:
         loop.close()
 
 
-def header(load: Load, timeout: float = 5.0, **workload: int) -> Header:
-    """The header of a run with this load."""
-    return Header(
-        started_unix_ns=0,
-        target="http://test",
-        timeout=timeout,
-        workload=Workload(**{"prompt_tokens": 16, "output_tokens": 4, **workload}),  # type: ignore[arg-type]
-        load=load,
-        fingerprint=Fingerprint(model="tiny"),
-        client=Client(version="0", python="3", event_loop="asyncio", cores=1),
-    )
-
-
 ONE = Load(concurrency=1, requests=1)
 
 
@@ -171,19 +161,31 @@ class Lines:
         return self.all[-1]
 
 
-async def drive(port: int, load: Load = ONE, timeout: float = 5.0, tls: object = None) -> Lines:
+def job(
+    port: int,
+    load: Load = ONE,
+    timeout: float = 5.0,
+    tls: Tls | None = None,
+    files: Files | None = None,
+    **workload: object,
+) -> Job:
+    """A run against a port of this machine."""
+    wire = Wire(Address("127.0.0.1", port, tls), "", {"Host": "test"})
+    return Job(header(load, timeout, **workload), wire, files or Files())
+
+
+async def drive(port: int, load: Load = ONE, timeout: float = 5.0, **more: object) -> Lines:
     """Run a load against a port of this machine."""
     lines = Lines()
-    address = Address("127.0.0.1", port, tls, "localhost" if tls else None)  # type: ignore[arg-type]
-    await run(header(load, timeout), Wire(address, "", {"Host": "test"}), lines.all.append)
+    await run(job(port, load, timeout, **more), lines.all.append)  # type: ignore[arg-type]
     return lines
 
 
-def measured(handler: Handler, load: Load = ONE, timeout: float = 5.0) -> Lines:
+def measured(handler: Handler, load: Load = ONE, timeout: float = 5.0, **more: object) -> Lines:
     """Serve a handler and run a load against it, all in one event loop."""
 
     async def both() -> Lines:
         async with listening(handler) as port:
-            return await drive(port, load, timeout)
+            return await drive(port, load, timeout, **more)
 
     return asyncio.run(both())

@@ -41,6 +41,9 @@ async def engine(got: Got, writer: asyncio.StreamWriter) -> None:
         body = json.dumps({"data": [{"id": "tiny"}, {"id": "slow"}]}).encode()
         page = head("200 OK", "application/json", content_length=str(len(body))) + body
         writer.write(page if got.path == "/v1/models" else head("404 Not Found", content_length="0"))
+    elif got.path == "/tokenize":
+        page = json.dumps({"count": len(json.loads(got.body)["messages"][0]["content"].split()) + 5}).encode()
+        writer.write(head("200 OK", "application/json", content_length=str(len(page))) + page)
     elif b'"slow"' in got.body:
         unanswered.append(got)
         writer.write(head() + chunk(delta(content=" a")))

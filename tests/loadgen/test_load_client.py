@@ -26,6 +26,7 @@ from load_servers import (
 )
 
 from loadgen.arrivals import Load
+from loadgen.client import Tls
 
 PART = head() + chunk(delta(content=" a"))
 UNTIL_CLOSE = head(connection="close") + delta(content=" a") + DONE
@@ -184,10 +185,11 @@ def test_tls(tmp_path: Path) -> None:
     server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server_side.load_cert_chain(certificate, key)
 
-    async def errors_with(trusted: ssl.SSLContext) -> set[str | None]:
+    async def errors_with(trusted: Tls) -> set[str | None]:
         async with listening(says(answer(5)), ssl=server_side) as port:
             lines = await drive(port, Load(rate=100, arrivals="constant", requests=4), tls=trusted)
         return {record.error for record in lines.records}
 
-    assert asyncio.run(errors_with(ssl.create_default_context(cafile=str(certificate)))) == {None}
-    assert asyncio.run(errors_with(ssl.create_default_context())) == {"refused"}
+    assert asyncio.run(errors_with(Tls("localhost", str(certificate)))) == {None}
+    assert asyncio.run(errors_with(Tls("localhost"))) == {"refused"}
+    assert asyncio.run(errors_with(Tls("other.host", str(certificate)))) == {"refused"}

@@ -28,10 +28,12 @@ def read(*pieces: bytes, complete: bool = True) -> Reply:
 
 
 def test_a_long_answer_is_read_in_steps() -> None:
-    """4 000 tokens take some sixty pauses and lose none, also where [DONE] begins a batch of its own."""
-    for tokens in (63, 64, 65, 4_000):
+    """4 000 tokens take some pauses and lose none, alike or not, also where [DONE] begins a step of its own."""
+    for tokens in (192, 193, 194, 4_000):
         steps = read_reply(200, SSE, [(0, delta(content=" a") * tokens + DONE)], True)
-        assert sum(1 for _ in steps) == tokens // 64
+        assert sum(1 for _ in steps) == (tokens - 1) // 192
+        mixed = (delta(content=" a") + delta(reasoning=" b")) * (tokens // 2)
+        assert sum(1 for _ in read_reply(200, SSE, [(0, mixed + DONE)], True)) == tokens // 2 * 2 // 48
         assert len(read(delta(content=" a") * tokens + DONE).token_ns) == tokens
 
 

@@ -16,17 +16,16 @@ from load_servers import (
     drive,
     event,
     head,
-    header,
+    job,
     listening,
     measured,
     says,
 )
 
 from loadgen.arrivals import NS, Load
-from loadgen.client import Address
 from loadgen.progress import Progress
 from loadgen.record import Header, Line, Recording, RequestRecord
-from loadgen.runner import Wire, run
+from loadgen.runner import run
 from loadgen.summary import summarize
 
 
@@ -179,8 +178,7 @@ def test_a_run_ends_when_its_records_cannot_be_written() -> None:
 
     async def both() -> None:
         async with listening(handle) as port:
-            wire = Wire(Address("127.0.0.1", port), "", {"Host": "t"})
-            await run(header(Load(concurrency=2, duration=60)), wire, write)
+            await run(job(port, Load(concurrency=2, duration=60)), write)
 
     with pytest.raises(OSError, match="No space left"):
         asyncio.run(asyncio.wait_for(both(), 10))
@@ -224,8 +222,7 @@ def test_progress_ends_with_the_last_state() -> None:
 
     async def both() -> None:
         async with listening(says(answer(1))) as port:
-            wire = Wire(Address("127.0.0.1", port), "", {"Host": "t"})
-            await run(header(load), wire, lambda line: None, Progress(load, stream))
+            await run(job(port, load), lambda line: None, Progress(load, stream))
 
     asyncio.run(both())
     assert stream.getvalue().startswith("9/9 requests")

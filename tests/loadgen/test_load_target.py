@@ -6,7 +6,7 @@ import json
 import pytest
 from load_servers import Got, Handler, head, in_thread
 
-from loadgen.target import Target, TargetError, inspect, parse, resolve
+from loadgen.target import Target, TargetError, control, inspect, parse, resolve
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,9 @@ llm_gpu_info{broken
 
 def ask(handler: Handler, model: str | None = None, path: str = "") -> object:
     with in_thread(handler) as port:
-        return inspect(Target("http", "127.0.0.1", port, path), {}, model)
+        target = Target("http", "127.0.0.1", port, path)
+        with control(target, {}) as client:
+            return inspect(client, target, [model] if model else [])
 
 
 def test_a_fingerprint_is_what_the_target_tells() -> None:

@@ -1,0 +1,64 @@
+"""What became of a request: an ended exchange, read into its record."""
+
+from collections.abc import Generator, Mapping
+from email.utils import parsedate_to_datetime
+
+from loadgen.client import Exchange
+from loadgen.record import RequestRecord
+from loadgen.reply import Reply, read_reply
+from loadgen.workload import Workload
+
+
+def read_exchange(
+    exchange: Exchange, origin_ns: int, workload: Workload
+) -> Generator[None, None, tuple[RequestRecord, str]]:
+    """Read an ended exchange, pause by pause, into a record whose stamps count from `origin_ns`.
+
+    The text of the answer comes beside it, where the conversation goes on.
+    """
+    response, reply = exchange.response, Reply()
+    if response.status is not None:
+        content_type = response.headers.get("content-type", "")
+        keep_text = not exchange.conversation.ended
+        complete = exchange.error is None
+        reply = yield from read_reply(response.status, content_type, response.pieces, complete, keep_text)
+    return _record(exchange, reply, origin_ns, workload), "".join(reply.text or ())
+
+
+def _record(exchange: Exchange, reply: Reply, origin_ns: int, workload: Workload) -> RequestRecord:
+    error, detail = reply.error, reply.detail
+    if exchange.error and error in (None, "truncated", "bad_response"):  # how it ended says more than how it looks
+        error, detail = exchange.error, exchange.detail
+    spec, response, counts = exchange.spec, exchange.response, reply.token_counts
+    output_tokens = reply.output_tokens if reply.output_tokens is not None else sum(counts)
+    return RequestRecord(
+        seq=spec.seq,
+        trace_id=exchange.trace_id,
+        scheduled_ns=exchange.scheduled_ns - origin_ns,
+        sent_ns=exchange.sent_ns - origin_ns,
+        done_ns=exchange.done_ns - origin_ns,
+        token_ns=tuple([stamp - origin_ns for stamp in reply.token_ns]),
+        token_counts=tuple(counts) if any(count != 1 for count in counts) else (),
+        prompt_tokens=reply.prompt_tokens,
+        output_tokens=output_tokens if response.status == 200 else None,
+        status=response.status,
+        error=error,
+        detail=detail,
+        finish_reason=reply.finish_reason,
+        retry_after=_retry_after(response.headers) if response.status != 200 else None,
+        session=spec.session if workload.turns else None,
+        turn=spec.turn if workload.turns else None,
+        model=spec.model if len(workload.models) > 1 else None,
+        tenant=spec.tenant,
+    )
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header, also when it is a date: that counts from the reply's own Date."""
+    asked = headers.get("retry-after", "")
+    if asked.isascii() and asked.isdigit():
+        return float(asked)
+    try:
+        return (parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("date", ""))).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        return None
