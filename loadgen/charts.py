@@ -54,7 +54,7 @@ def chart(title: str, series: Sequence[Series], x_label: str, marks: Sequence[fl
     for mark in marks:
         if mark <= x_ticks[-1]:
             (x, y), top = place(mark, 0), place(mark, y_ticks[-1])
-        parts += [_line("mark", (x, y), top), _text(x - 5, y - 6, f"{mark:g}", "mark-label", "end")]
+            parts += [_line("mark", (x, y), top), _text(x + 5, y - 6, f"{mark:g}", "mark-label", "start")]
     for number, one in enumerate(series):
         thinned = one.points[:: ceil(len(one.points) / _MOST_POINTS)]
         path = _path([place(*point) for point in thinned], one.style)

@@ -1,44 +1,72 @@
-"""The report as one HTML file: verdict, figures and charts."""
+"""The report as one HTML file: verdict, figures, charts and a timeline, in the look that all pages share."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import accumulate
 
 from loadgen.arrivals import NS
+from loadgen.charts import Bar, Point, Series, chart, timeline
+from loadgen.doubts import latency_conditions
 from loadgen.record import Recording, RequestRecord
-from loadgen.report import check_rows, describe, facts, latencies
-from loadgen.summary import Summary
-from loadgen.verdict import Verdict, latency_conditions
+from loadgen.report import check_rows, describe, facts, latencies, notes, server
+from loadgen.sampled import lanes
+from loadgen.steady import Rule, steady
+from loadgen.summary import Quantiles, Summary, summarize
+from loadgen.verdict import Verdict
 from slo import catalog, html
 from slo.catalog import Metric
-from slo.charts import Point, chart
 from slo.spec import Spec
 
 _KINDS = {"PASS": "good", "FAIL": "bad", "INCONCLUSIVE": "warn"}
+_LATENCIES = (
+    ("TTFT", "ttft", catalog.TTFT),
+    ("TPOT", "tpot", catalog.TPOT),
+    ("ITL", "itl", catalog.ITL),
+    ("e2e", "e2e", catalog.E2E),
+)
 
 
-def page(recording: Recording, summary: Summary, spec: Spec | None = None, verdict: Verdict | None = None) -> str:
-    """The whole page. Thresholds of the spec are drawn into the distributions."""
-    charts = f'<div class="charts">{"".join(_charts(recording.records, spec))}</div>'
+def page(
+    runs: Sequence[Recording], rule: Rule, summary: Summary, spec: Spec | None = None, verdict: Verdict | None = None
+) -> str:
+    """The page of the first run's steady part. Thresholds of the spec are drawn; several runs give curves by rate."""
+    run = steady(runs[0], rule)[0]
     return html.page(
-        f"Load test of {recording.header.fingerprint.model}",
-        describe(recording),
+        f"Load test of {run.header.fingerprint.model}",
+        describe(run),
         *([_verdict(verdict)] if verdict else []),
-        html.section("Latencies", _table(latencies(summary)), charts),
-        html.section("Figures", _table([("figure", "value"), *facts(recording, summary)])),
+        html.section("Latencies", _table(latencies(summary)), _grid(_distributions(run.records, spec))),
+        *([html.section("Latency by rate", _grid(_by_rate(runs, rule)))] if len(runs) > 1 else []),
+        html.section("Over time", _grid(_over_time(run)), _grid([timeline("Requests", _bars(run.records))])),
+        html.section("Figures", *map(_table, filter(None, _figures(run, summary)))),
     )
 
 
+def _figures(run: Recording, summary: Summary) -> Iterator[Sequence[Sequence[str]]]:
+    yield [("figure", "value"), *facts(run, summary)]
+    yield server(run)
+
+
 def _verdict(verdict: Verdict) -> str:
-    doubts = "".join(f"<li>{escape(doubt)}</li>" for doubt in verdict.doubts)
     head, *checks = check_rows(verdict)
     rows = [f"<td>{_badge(outcome)}</td>" + "".join(map(html.cell, cells)) for outcome, *cells in checks]
-    parts = f"<ul>{doubts}</ul>" if doubts else ""
-    return f"<h2>{_badge(str(verdict.outcome))}</h2>" + parts + html.table_of(head, rows)
+    return "".join(
+        [
+            f"<h2>{_badge(str(verdict.outcome))}</h2>",
+            _list([f"in doubt: {doubt}" for doubt in verdict.doubts]),
+            html.table_of(head, rows),
+            _list(notes(verdict)),
+        ]
+    )
 
 
 def _badge(outcome: str) -> str:
     return html.badge(outcome, _KINDS.get(outcome, ""))
+
+
+def _list(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>" if lines else ""
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
@@ -46,21 +74,61 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     return html.table(head, body)
 
 
-def _charts(records: Sequence[RequestRecord], spec: Spec | None) -> list[str]:
-    ttft, tpot = [[r.ttft for r in records], [r.tpot for r in records]]
-    over_time = sorted((r.scheduled_ns / NS, r.ttft * 1000) for r in records if r.ttft is not None)
+def _grid(charts: Sequence[str]) -> str:
+    return f'<div class="charts">{"".join(charts)}</div>'
+
+
+# --- charts -----------------------------------------------------------------------------------------------------------
+
+
+def _distributions(records: Sequence[RequestRecord], spec: Spec | None) -> list[str]:
     return [
-        chart("TTFT, share of requests", _distribution(ttft), "ms", "line", _threshold(spec, catalog.TTFT)),
-        chart("TPOT, share of requests", _distribution(tpot), "ms", "line", _threshold(spec, catalog.TPOT)),
-        chart("TTFT in ms, by intended start", over_time, "seconds", "dots"),
-        chart("Requests in flight", _in_flight(records), "seconds", "steps"),
+        chart(f"{name}, share not above", [Series(_distribution(_values(records, field)))], "ms", _marks(spec, metric))
+        for name, field, metric in _LATENCIES
     ]
 
 
-def _distribution(values: Sequence[float | None]) -> list[Point]:
+def _values(records: Sequence[RequestRecord], field: str) -> list[float]:
+    """Of every request that has the latency; of ITL every gap."""
+    found = [getattr(record, field) for record in records]
+    return [gap for gaps in found for gap in gaps] if field == "itl" else [v for v in found if v is not None]
+
+
+def _distribution(values: Sequence[float]) -> list[Point]:
     """The empirical distribution: each value in ms with the share of values not above it."""
-    known = sorted(value * 1000 for value in values if value is not None)
-    return [(value, rank / len(known)) for rank, value in enumerate(known, 1)]
+    return [(value * 1000, rank / len(values)) for rank, value in enumerate(sorted(values), 1)]
+
+
+def _marks(spec: Spec | None, metric: Metric) -> list[float]:
+    """The thresholds of the spec for a latency, in ms."""
+    conditions = [c for slo in spec.slos for c in latency_conditions(slo.sli) if c.metric == metric] if spec else []
+    return sorted({c.threshold * 1000 for c in conditions})
+
+
+def _by_rate(runs: Sequence[Recording], rule: Rule) -> list[str]:
+    """The knee: quantiles of every run at the rate that it sent, or came to."""
+    summaries = [(run.header.load.rate, summarize(steady(run, rule)[0])) for run in runs]
+    points = sorted(((rate or summary.requests_per_second or 0.0), summary) for rate, summary in summaries)
+    return [
+        chart(f"{name} in ms, against the rate", list(_quantile_series(points, field)), "requests/s")
+        for name, field, _ in _LATENCIES[:2]
+    ]
+
+
+def _quantile_series(points: Sequence[tuple[float, Summary]], field: str) -> Iterator[Series]:
+    for quantile in ("p50", "p90", "p99"):
+        found: list[tuple[float, Quantiles]] = [(rate, q) for rate, s in points if (q := getattr(s, field))]
+        yield Series([(rate, getattr(q, quantile) * 1000) for rate, q in found], "line", quantile)
+
+
+def _over_time(run: Recording) -> list[str]:
+    ttft = sorted((r.scheduled_ns / NS, r.ttft * 1000) for r in run.records if r.ttft is not None)
+    return [
+        chart("TTFT in ms, by intended start", [Series(ttft, "dots")], "seconds"),
+        chart("Requests in flight", [Series(_in_flight(run.records), "steps")], "seconds"),
+        chart("Output tokens per second", [Series(_tokens(run.records), "steps")], "seconds"),
+        *(chart(lane.title, [Series(lane.points, "steps")], "seconds") for lane in lanes(run.samples)),
+    ]
 
 
 def _in_flight(records: Sequence[RequestRecord]) -> list[Point]:
@@ -69,7 +137,24 @@ def _in_flight(records: Sequence[RequestRecord]) -> list[Point]:
     return [(stamp / NS, level) for (stamp, _), level in zip(changes, levels, strict=True)]
 
 
-def _threshold(spec: Spec | None, metric: Metric) -> float | None:
-    """The tightest threshold of the spec for a latency, in ms."""
-    conditions = [c for slo in spec.slos for c in latency_conditions(slo.sli) if c.metric == metric] if spec else []
-    return min((c.threshold * 1000 for c in conditions), default=None)
+def _tokens(records: Sequence[RequestRecord]) -> list[Point]:
+    """Tokens by the second in which they came; a chunk of several counts them all."""
+    seconds: Counter[int] = Counter()
+    for record in records:
+        for stamp, count in zip(record.token_ns, record.token_counts or (1,) * len(record.token_ns), strict=True):
+            seconds[stamp // NS] += count
+    return [(second, seconds[second]) for second in range(max(seconds, default=-1) + 1)]
+
+
+def _bars(records: Sequence[RequestRecord]) -> list[Bar]:
+    """A bar per request by intended start: waiting up to the first token, then streaming."""
+    return [
+        Bar(
+            begin=record.scheduled_ns / NS,
+            change=(record.token_ns[0] if record.token_ns else record.done_ns) / NS,
+            end=record.done_ns / NS,
+            bad=record.error is not None,
+            text=f"request {record.seq}: {record.error or record.finish_reason or 'ok'}",
+        )
+        for record in sorted(records, key=lambda record: record.scheduled_ns)
+    ]
