@@ -31,6 +31,12 @@ It has no readiness probe: an exporter in trouble must not take the engine out o
     {{- with .dcgmUrl }}
     - {{ printf "--dcgm-url=%s" . | quote }}
     {{- end }}
+    {{- with .gpuUrl }}
+    - {{ printf "--gpu-url=%s" . | quote }}
+    {{- end }}
+    {{- with .price }}
+    - {{ printf "--price=%s" . | quote }}
+    {{- end }}
     {{- if $spec }}
     - --slo=/etc/llm-slo/slo.yaml
     {{- end }}

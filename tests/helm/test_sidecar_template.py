@@ -90,14 +90,13 @@ def sidecar(pod: Object) -> Object:
 
 
 def test_sidecar_of_defaults(consumer: helm.Chart) -> None:
-    """With nothing but an image set, the sidecar reads the engine on port 8000 and the node's dcgm-exporter."""
+    """With nothing but an image set, the sidecar reads the engine on port 8000 and looks for GPUs by itself."""
     pod = deployment(consumer, {"llm-slo": {"sidecar": IMAGE}}, version="1.25")
     container = sidecar(pod)
     assert [item["name"] for item in pod["containers"]] == ["vllm", "slo-exporter"]
     assert container["args"] == [
         "--engine=http://127.0.0.1:8000",
         "--gpu=auto",
-        "--dcgm-url=http://$(HOST_IP):9400",
         "--listen=0.0.0.0:9402",
     ]
     assert container["ports"] == [{"name": "slo-metrics", "containerPort": 9402}]
@@ -148,10 +147,19 @@ def test_two_specs_are_refused(consumer: helm.Chart) -> None:
 
 
 def test_gpu_settings(consumer: helm.Chart) -> None:
-    """The GPU mode is handed on; without an address of dcgm-exporter none is, and the exporter looks by itself."""
-    container = sidecar(deployment(consumer, {"llm-slo": {"sidecar": IMAGE | {"gpu": "nvml", "dcgmUrl": ""}}}))
-    assert "--gpu=nvml" in container["args"]
-    assert [arg for arg in container["args"] if "dcgm" in arg] == []
+    """The GPU mode, the addresses of exporters and the price are handed on as they are."""
+    gpu = {"gpu": "amd", "gpuUrl": "http://$(HOST_IP):5000", "dcgmUrl": "", "price": "2.50EUR"}
+    container = sidecar(deployment(consumer, {"llm-slo": {"sidecar": IMAGE | gpu}}))
+    assert container["args"][1:4] == ["--gpu=amd", "--gpu-url=http://$(HOST_IP):5000", "--price=2.50EUR"]
+    dcgm = {"gpu": "dcgm", "dcgmUrl": "http://$(HOST_IP):9400"}
+    container = sidecar(deployment(consumer, {"llm-slo": {"sidecar": IMAGE | dcgm}}))
+    assert container["args"][1:3] == ["--gpu=dcgm", "--dcgm-url=http://$(HOST_IP):9400"]
+
+
+def test_an_engine_may_be_stated(consumer: helm.Chart) -> None:
+    """KIND=URL says which engine it is, for pages that do not tell."""
+    values = {"llm-slo": {"sidecar": IMAGE | {"engines": ["sglang=http://127.0.0.1:30000"]}}}
+    assert sidecar(deployment(consumer, values))["args"][0] == "--engine=sglang=http://127.0.0.1:30000"
 
 
 @pytest.mark.parametrize(
