@@ -11,13 +11,14 @@ import gzip
 import logging
 import random
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 from opentelemetry.proto.trace.v1.trace_pb2 import Status as SpanStatus
+from opentelemetry.util.re import parse_env_headers
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Exposed
 
@@ -98,6 +99,12 @@ class Tally:
 Sleep = Callable[[float], Awaitable[object]]
 
 
+def headers(env: Mapping[str, str]) -> dict[str, str]:
+    """The headers for the upstream, from the standard variables: what its door asks for."""
+    text = env.get("OTEL_EXPORTER_OTLP_TRACES_HEADERS") or env.get("OTEL_EXPORTER_OTLP_HEADERS") or ""
+    return dict(parse_env_headers(text, liberal=True))
+
+
 class Forwarder:
     """Sends sampled spans to `url`, in the background: `offer` never waits. `sleep` and `jitter` are the pauses."""
 
@@ -105,6 +112,7 @@ class Forwarder:
         self,
         url: str,
         sampler: Sampler,
+        headers: Mapping[str, str] | None = None,
         max_queue: int = MAX_QUEUE,
         sleep: Sleep = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
@@ -118,7 +126,7 @@ class Forwarder:
         self._queue: deque[_Parcel] = deque()
         self._filled = asyncio.Event()
         self._problem: str | None = None
-        self._client = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False)
+        self._client = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, headers=headers)
         self._task: asyncio.Task[None] | None = None
 
     def offer(self, export: ExportTraceServiceRequest, bad: set[str]) -> None:

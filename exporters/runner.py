@@ -13,6 +13,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 
 from exporters import fetch, otlp_grpc, push, tracing, web
+from exporters import forward as forwarding
 from exporters.access import Access, Guard
 from exporters.collector import Collector
 from exporters.ending import LAST, Limits
@@ -49,7 +50,7 @@ async def serve(
     registry = CollectorRegistry()
     async with AsyncExitStack() as ending:
         ending.push_async_callback(pages.close)
-        spans, intake = _intake(ending, registry, collector, slos, options)
+        spans, intake = _intake(ending, registry, collector, slos, options, env)
         app = create_app(collector, spans, intake, registry, limits)
         host, port = listener.getsockname()[:2]
         if traces_to:
@@ -74,10 +75,11 @@ def _intake(
     collector: Collector,
     slos: Sequence[Slo],
     options: argparse.Namespace,
+    env: Mapping[str, str],
 ) -> tuple[SpanMetrics, Intake]:
     labels, sampler, forward = dict(options.span_label), Sampler(options.forward_keep), None
     if options.forward:
-        forward = Forwarder(options.forward, sampler)
+        forward = Forwarder(options.forward, sampler, forwarding.headers(env))
         registry.register(forward)
         forward.start()
         ending.push_async_callback(forward.close, _FLUSH)

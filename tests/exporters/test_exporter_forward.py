@@ -124,20 +124,37 @@ def test_spans_arrive_as_they_were() -> None:
     assert (tally.sent, tally.waiting, tally.unsent.total()) == (3, 0, 0)
 
 
+def test_the_upstreams_door_is_opened_by_the_standard_headers() -> None:
+    """OTEL_EXPORTER_OTLP_TRACES_HEADERS, else the general one, go with every request."""
+    env = {
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-team=general",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "authorization=Bearer%20a",
+    }
+
+    async def work(forwarder: Forwarder, _clock: Clock) -> None:
+        forwarder.offer(export(span()), set())
+
+    with Upstream() as upstream:
+        session(upstream, work, headers=forward.headers(env))
+        assert upstream.headers["authorization"] == "Bearer a"
+    assert forward.headers({"OTEL_EXPORTER_OTLP_HEADERS": "x-team=general"}) == {"x-team": "general"}
+    assert forward.headers({}) == {}
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_a_busy_upstream_is_asked_again_later(status: int) -> None:
-    """Pauses double, start at a second, and are never shorter than Retry-After asks."""
+@pytest.mark.parametrize(("later", "pauses"), [({}, [1, 2, 4, 8, 16]), ({"Retry-After": "5"}, [5, 5, 5, 8, 16])])
+def test_a_busy_upstream_is_asked_again_later(status: int, later: dict[str, str], pauses: list[float]) -> None:
+    """Pauses start at a second and double, and are never shorter than Retry-After asks; then the spans arrive."""
 
     async def work(forwarder: Forwarder, clock: Clock) -> None:
         forwarder.offer(export(span()), set())
-        await until(lambda: len(clock.pauses) >= 4)
-        upstream.answer = {"Retry-After": "30"}
-        await until(lambda: 30 in clock.pauses)
+        await until(lambda: len(clock.pauses) >= len(pauses))
         upstream.status = 200
         await until(lambda: not forwarder.tally.waiting)
+        assert clock.pauses[: len(pauses)] == pauses
 
     with Upstream() as upstream:
-        upstream.status = status
+        upstream.status, upstream.answer = status, later
         assert session(upstream, work).sent == 1
 
 

@@ -1,0 +1,163 @@
+"""What the sidecar costs the engine: tokens per second of a real vLLM with and without it, in pairs.
+
+    python tests/benchmarks/bench_sidecar_effect.py [--vllm-venv .venv-vllm] [--pairs 6] [--seconds 20] [--json]
+
+One vLLM on the CPU serves a closed loop of 8 requests all along and traces every one. In one half of a pair its spans
+go to the sidecar, which is scraped every second; in the other to a sink that drops them, and nobody scrapes. The halves
+change places from pair to pair, so that a machine that grows slower or faster does not look like an effect.
+"""
+
+import argparse
+import contextlib
+import json
+import random
+import socketserver
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
+from serve import MODEL, free_port, vllm
+
+BIN = Path(sys.executable).parent
+TOKENS = "vllm:generation_tokens_total"
+# Seconds at the start of a half that do not count: the sidecar starts, the batch fills.
+SETTLE = 3.0
+RESAMPLES = 10_000
+
+
+@contextlib.contextmanager
+def sink(port: int) -> Iterator[None]:
+    """Takes every export and drops it."""
+
+    class Drop(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    socketserver.TCPServer.allow_reuse_address = True
+    server = ThreadingHTTPServer(("127.0.0.1", port), Drop)
+    server.daemon_threads, server.block_on_close = True, False
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def sidecar(engine: str, port: int) -> Iterator[None]:
+    """The sidecar, scraped every second."""
+    args = ["--engine", engine, "--gpu", "none", "--listen", f"127.0.0.1:{port}", "--otlp-grpc", "none"]
+    ended = threading.Event()
+
+    def scrape() -> None:
+        with httpx.Client(trust_env=False) as client:
+            while not ended.wait(1):
+                with contextlib.suppress(httpx.HTTPError):
+                    client.get(f"http://127.0.0.1:{port}/metrics", headers={"Accept": "application/openmetrics-text"})
+
+    with subprocess.Popen([BIN / "slo-exporter", *args], stderr=subprocess.DEVNULL) as process:
+        scraper = threading.Thread(target=scrape)
+        scraper.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            scraper.join()
+            process.terminate()
+
+
+@contextlib.contextmanager
+def load(engine: str, seconds: float) -> Iterator[None]:
+    """A closed loop of 8 requests for so many seconds at most."""
+    with tempfile.TemporaryDirectory() as home:
+        command = [BIN / "slo-load", "run", "--target", engine, "--model", MODEL, "--concurrency", "8", "--quiet",
+                   "--duration", str(seconds), "--prompt-tokens", "100", "--output-tokens", "64",
+                   "--records", Path(home) / "records.jsonl"]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            yield
+            process.terminate()
+
+
+def tokens(engine: str) -> float:
+    """Output tokens so far."""
+    page = httpx.get(f"{engine}/metrics", trust_env=False).text
+    return sum(s.value for f in text_string_to_metric_families(page) for s in f.samples if s.name == TOKENS)
+
+
+def throughput(engine: str, seconds: float) -> float:
+    """Tokens per second, once settled."""
+    time.sleep(SETTLE)
+    before, began = tokens(engine), time.monotonic()
+    time.sleep(seconds)
+    rate = (tokens(engine) - before) / (time.monotonic() - began)
+    if not rate:
+        raise SystemExit("the engine makes no tokens: did slo-load end?")
+    return rate
+
+
+def measure(venv: Path, pairs: int, seconds: float) -> list[tuple[float, float]]:
+    """Tokens per second without and with the sidecar, pair by pair."""
+    port, results = free_port(), []
+    with vllm(venv, port) as engine, load(engine, (pairs + 1) * 2 * (seconds + SETTLE + 5)):
+        with sink(port):
+            throughput(engine, seconds)  # warm
+        for number in range(pairs):
+            found = {}
+            for half in ("without", "with") if number % 2 == 0 else ("with", "without"):
+                with sink(port) if half == "without" else sidecar(engine, port):
+                    found[half] = throughput(engine, seconds)
+            results.append((found["without"], found["with"]))
+            print(f"pair {number + 1}: without {results[-1][0]:.1f}, with {results[-1][1]:.1f}", file=sys.stderr)
+    return results
+
+
+def effect(pairs: list[tuple[float, float]]) -> dict[str, float]:
+    """The loss in percent: the mean over the pairs, and its 95 % interval by resampling them."""
+    losses = [100 * (1 - with_it / without) for without, with_it in pairs]
+    dice = random.Random(1)
+    means = sorted(statistics.fmean(dice.choices(losses, k=len(losses))) for _ in range(RESAMPLES))
+    low, high = means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES)]
+    return {"loss_percent": statistics.fmean(losses), "low": low, "high": high, "pairs": len(pairs)}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    options.add_argument("--vllm-venv", type=Path, default=Path(".venv-vllm"))
+    options.add_argument("--pairs", type=int, default=6)
+    options.add_argument("--seconds", type=float, default=20.0, help="of each half, after it has settled")
+    options.add_argument("--json", action="store_true", help="print one JSON object")
+    args = options.parse_args()
+    if not (args.vllm_venv / "bin" / "python").exists():
+        print(f"skipped: no vLLM in {args.vllm_venv}; make test-engine installs it", file=sys.stderr)
+        return
+    result = effect(measure(args.vllm_venv, args.pairs, args.seconds))
+    if args.json:
+        print(json.dumps(result))
+        return
+    print(
+        f"the sidecar costs {result['loss_percent']:.2f} % of the engine's tokens per second "
+        f"(95 % interval {result['low']:.2f} to {result['high']:.2f}, {result['pairs']:.0f} pairs)"
+    )
+
+
+if __name__ == "__main__":
+    main()
