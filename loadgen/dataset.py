@@ -56,15 +56,14 @@ def _dialogue(place: str, value: Any) -> Dialogue | None:
             said, before = _messages(value["messages"])
         else:
             said = [_text(turn["value"]) for turn in value["conversations"] if turn["from"] in _HUMAN]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise DatasetError(f"{place}: no prompt, messages or conversations: {error}") from None
     return Dialogue(tuple(said), tuple(before), output_tokens) if any(said) else None
 
 
 def _messages(messages: list[dict[str, str]]) -> tuple[list[str], list[dict[str, str]]]:
     """What the user says last, and everything before as it is."""
-    *before, last = messages
-    return [_text(last["content"])], before
+    return [_text(messages[-1]["content"])], messages[:-1]
 
 
 def _text(value: Any) -> str:

@@ -109,11 +109,15 @@ def _burstgpt(cells: dict[str, Any]) -> Row | None:
 
 def _mooncake(cells: dict[str, Any]) -> Row:
     blocks = tuple(int(block) for block in cells.get("hash_ids", ()))
-    return Row(int(cells["timestamp"] * NS / 1000), int(cells["input_length"]), int(cells["output_length"]), blocks)
+    return Row(
+        int(float(cells["timestamp"]) * NS / 1000), int(cells["input_length"]), int(cells["output_length"]), blocks
+    )
 
 
 def _own(cells: dict[str, Any]) -> Row | None:
     if "scheduled_ns" not in cells:
-        return Row(int(cells["at"] * NS), int(cells["prompt_tokens"]), int(cells["output_tokens"]))
+        return Row(int(float(cells["at"]) * NS), int(cells["prompt_tokens"]), int(cells["output_tokens"]))
     prompt_tokens, output_tokens = cells.get("prompt_tokens"), cells.get("output_tokens")
-    return Row(cells["scheduled_ns"], prompt_tokens, output_tokens) if prompt_tokens and output_tokens else None
+    if not (prompt_tokens and output_tokens):
+        return None
+    return Row(int(cells["scheduled_ns"]), int(prompt_tokens), int(output_tokens))

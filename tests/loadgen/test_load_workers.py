@@ -1,0 +1,221 @@
+"""Several processes: one schedule shared without gap or overlap, one start, nothing lost with one that dies."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from load_servers import Got, answer, chunk, delta, head, in_thread, job
+
+from loadgen.arrivals import NS, Load
+from loadgen.cluster import work
+from loadgen.job import Job
+from loadgen.record import Footer, Lag, RequestRecord, decode, read
+from loadgen.runner import run
+from loadgen.workers import WorkerError, merge, run_workers
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-c", "import sys; from loadgen.cli import main; sys.exit(main())"]
+
+
+async def engine(got: Got, writer: asyncio.StreamWriter) -> None:
+    """Answers four tokens; to the model `slow` one, and then nothing."""
+    if got.method == "GET":
+        body = json.dumps({"data": [{"id": "tiny"}, {"id": "slow"}]}).encode()
+        writer.write(head("200 OK", "application/json", content_length=str(len(body))) + body)
+    elif got.path == "/tokenize":
+        writer.write(head("404 Not Found", content_length="0"))
+    elif b'"slow"' in got.body and b'"stream": true' in got.body:
+        writer.write(head() + chunk(delta(content=" a")))
+        await asyncio.sleep(60)
+    else:
+        writer.write(answer(4))
+
+
+def shares(load: Load, workers: int, **workload: object) -> list[Job]:
+    whole = job(1, load, **workload)  # type: ignore[arg-type]
+    return [Job(whole.header, whole.wire, whole.files, worker, workers) for worker in range(workers)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 7])
+def test_shares_make_up_the_whole(workers: int) -> None:
+    """Arrival i goes to worker i modulo their number, with the offset and the prompt it has in a run by one."""
+    load = Load(rate=50, arrivals="poisson", requests=100)
+    offsets: list[int] = [0] * 100
+    bodies: dict[int, bytes] = {}
+    for share in shares(load, workers):
+        offsets[share.worker :: workers] = list(share.offsets())
+        bodies |= {(spec := conversation.next()).seq: spec.body for conversation in share.conversations()}
+    assert offsets == list(load.offsets(0))
+    (whole,) = shares(load, 1)
+    assert [bodies[i] for i in range(100)] == [conversation.next().body for conversation in whole.conversations()]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+def test_slots_make_up_the_concurrency(workers: int) -> None:
+    """Exactly as many in flight as asked, as evenly as they divide."""
+    slots = [share.slots for share in shares(Load(concurrency=8, requests=8), workers)]
+    assert sum(slots) == 8
+    assert max(slots) - min(slots) <= 1
+
+
+@pytest.mark.parametrize("load", [Load(rate=200, arrivals="constant", requests=60), Load(concurrency=5, requests=60)])
+def test_a_run_by_workers_is_one_run(load: Load, tmp_path: Path) -> None:
+    """Two processes: one file with every request once, on one schedule, and a footer of both."""
+    with in_thread(engine) as port:
+        target = ["--target", f"http://127.0.0.1:{port}", "--model", "tiny", "--workers", "2", "--quiet"]
+        much = ["--rate", "200", "--arrivals", "constant"] if load.rate else ["--concurrency", "5"]
+        command = [*COMMAND, "run", *target, *much, "--requests", "60", "--records", str(tmp_path / "r")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    recording = read(tmp_path / "r")
+    assert sorted(record.seq for record in recording.records) == list(range(60))
+    assert recording.footer is not None
+    assert (recording.footer.sent, recording.footer.workers, recording.footer.lost_workers) == (60, 2, None)
+    if load.rate:
+        assert sorted(record.scheduled_ns for record in recording.records) == list(load.offsets(0))
+    assert max(record.send_lag for record in recording.records) < 0.5
+    assert list(tmp_path.iterdir()) == [tmp_path / "r"]
+
+
+def until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the workers through /proc")
+def test_a_killed_worker_is_told_and_its_records_are_kept(tmp_path: Path) -> None:
+    """SIGKILL to one of two: what it had recorded is in the file, the other ends in order, the run is inconclusive."""
+    path = tmp_path / "r"
+    with in_thread(engine) as port:
+        much = ["--rate", "100", "--duration", "4", "--workers", "2", "--quiet", "--records", str(path)]
+        command = [*COMMAND, "run", "--target", f"http://127.0.0.1:{port}", "--model", "tiny", *much]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        until(lambda: path.exists() and path.read_text().count("\n") > 40, process)
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 3, err
+    assert "lost 1 of 2 workers" in err
+    recording = read(path)
+    assert recording.footer is not None
+    assert (recording.footer.interrupted, recording.footer.lost_workers) == (True, 1)
+    by_worker = [sum(record.seq % 2 == worker for record in recording.records) for worker in (0, 1)]
+    assert min(by_worker) > 10
+    assert max(by_worker) > 150
+
+
+def test_ctrl_c_drains_workers_and_twice_breaks_off(tmp_path: Path) -> None:
+    """Signals reach every worker once, through the parent: records of what was in flight are kept as cancelled."""
+    path = tmp_path / "r"
+    with in_thread(engine) as port:
+        much = ["--rate", "50", "--duration", "60", "--workers", "2", "--quiet", "--records", str(path)]
+        command = [
+            *COMMAND,
+            "run",
+            "--target",
+            f"http://127.0.0.1:{port}",
+            "--model",
+            "tiny=1",
+            "--model",
+            "slow=1",
+            *much,
+        ]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                   start_new_session=True)  # fmt: skip
+        until(lambda: path.exists() and path.read_text().count("\n") > 20, process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)
+        began = time.monotonic()
+        _, err = process.communicate(timeout=20)
+    assert (process.returncode, "Traceback" in err) == (130, False)
+    assert time.monotonic() - began < 1.5  # the drain after the first would take 2 s
+    recording = read(path)
+    assert {record.error for record in recording.records} == {None, "cancelled"}
+    assert recording.footer is not None
+    assert recording.footer.sent == len(recording.records)
+
+
+def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """Nothing listens: the closed loop's first connections are refused, which is one clear error."""
+    whole = job(1, Load(concurrency=2, requests=4))
+    both = Job(whole.header, whole.wire, whole.files, 0, 2)
+    with pytest.raises(WorkerError, match=r"refused|Connect call failed"):
+        run_workers(both, tmp_path / "r", lambda line: None, asyncio.new_event_loop)
+
+
+def test_workers_end_when_their_parent_dies(tmp_path: Path) -> None:
+    """SIGKILL to the parent: no worker goes on sending, and its part file has what it had recorded."""
+    path = tmp_path / "r"
+    with in_thread(engine) as port:
+        much = ["--rate", "100", "--duration", "60", "--workers", "2", "--quiet", "--records", str(path)]
+        command = [*COMMAND, "run", "--target", f"http://127.0.0.1:{port}", "--model", "tiny", *much]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        until(lambda: path.exists() and path.read_text().count("\n") > 20, process)
+        workers = children(process.pid)
+        process.kill()
+        process.communicate(timeout=10)
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    parts = [(tmp_path / f"r.part{i}").read_text().splitlines() for i in (0, 1)]
+    assert all(isinstance(decode(line), RequestRecord) for part in parts for line in part)
+    assert min(map(len, parts)) > 5
+
+
+def test_footers_are_merged_to_their_worst() -> None:
+    """Sums of what was sent, the worst lag and CPU, and a worker that died makes the run interrupted."""
+    lag = [Lag(p50=0.1 * i, p99=0.2 * i, max=0.3 * i) for i in (1, 2)]
+    footers = [
+        Footer(
+            interrupted=False, seconds=5.0 + i, sent=10 * i, cpu_share=0.1 * i, achieved_rate=2.0, loop_lag=lag[i - 1]
+        )
+        for i in (1, 2)
+    ]
+    whole = merge(footers, 9.0)
+    assert (whole.sent, whole.seconds, whole.cpu_share, whole.achieved_rate, whole.loop_lag) == (30, 7, 0.2, 4, lag[1])
+    assert not whole.interrupted
+    assert (merge([*footers, None], 9.0).interrupted, merge([*footers, None], 9.0).lost_workers) == (True, 1)
+    assert merge([None], 9.0).seconds == 9.0
+
+
+def test_a_cluster_task_does_its_share_from_an_instant_of_wall_time() -> None:
+    """The function that Ray runs: its records count from the common start, and one that is late refuses."""
+    with in_thread(engine) as port:
+        whole = job(port, Load(rate=100, arrivals="constant", requests=20))
+        share = Job(whole.header, whole.wire, whole.files, 1, 2)
+        lines, footer = work(share, time.time_ns() + NS // 10, asyncio.new_event_loop)
+        with pytest.raises(WorkerError, match="after the start"):
+            work(share, time.time_ns() - NS, asyncio.new_event_loop)
+    records = [decode(line) for line in lines]
+    assert [r.seq for r in records if isinstance(r, RequestRecord)] == list(range(1, 20, 2))
+    assert [r.scheduled_ns for r in records if isinstance(r, RequestRecord)] == list(share.offsets())
+    assert footer.sent == 10
+
+
+def test_a_start_in_the_future_is_waited_for() -> None:
+    """All workers begin at one reading of the clock, however long each took to get ready."""
+    with in_thread(engine) as port:
+        origin = time.perf_counter_ns() + NS // 4
+
+        async def start(_: object) -> int:
+            return origin
+
+        lines: list[object] = []
+        asyncio.run(run(job(port, Load(rate=100, arrivals="constant", requests=3)), lines.append, start=start))
+    assert time.perf_counter_ns() > origin
+    assert [line.scheduled_ns for line in lines if isinstance(line, RequestRecord)] == [0, NS // 100, NS // 50]
