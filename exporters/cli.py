@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     pages = [*(engine.url for engine in options.engine), *options.merge]
     if twice := {url for url in pages if pages.count(url) > 1}:
         parser.error(f"{fetch.without_password(twice.pop())} is given twice")
+    labels = [name for name, _ in options.span_label]
+    if twice := {name for name in labels if labels.count(name) > 1}:
+        parser.error(f"--span-label {twice.pop()} is given twice")
     if options.json and not options.check:
         parser.error("--json goes with --check")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

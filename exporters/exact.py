@@ -64,6 +64,7 @@ class SpanMetrics:
         self._good = _counter(catalog.SLO_GOOD_EVENTS, registry, labels)
         self._received = _counter(catalog.SPANS_RECEIVED, registry)
         self._rejected = _counter(catalog.SPANS_REJECTED, registry)
+        self._logged: set[str] = set()
         self._none = ("",) * len(labels)
         self._budget = budget
         self._linked = linked
@@ -85,7 +86,10 @@ class SpanMetrics:
         return {span.trace_id for span in batch.spans if not self._add(span, span.model_name or unnamed)}
 
     def reject(self, reason: str, count: int = 1) -> None:
-        """Count spans, or a whole export, that could not be used."""
+        """Count spans, or a whole export, that could not be used; the log tells of the first for each reason."""
+        if reason not in self._logged:
+            self._logged.add(reason)
+            log.warning("spans refused: %s; %s counts further ones", reason, catalog.SPANS_REJECTED.name)
         self._rejected.labels(reason).inc(count)
 
     def _add(self, span: SpanFacts, model: str) -> bool:

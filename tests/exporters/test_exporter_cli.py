@@ -1,19 +1,13 @@
 """The command as a user runs it: arguments, exit codes, signals, --check and the sidecar's own traces."""
 
-import contextlib
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from exporter_process import ended, running
 from exporter_servers import Upstream, wait_for
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -23,33 +17,6 @@ from slo import catalog
 TESTS = Path(__file__).parents[1]
 PAGE = (TESTS / "captures" / "vllm-0.32.0-cpu.metrics").read_bytes()
 DCGM = (Path(__file__).parent / "handwritten" / "dcgm-4.5.txt").read_bytes()
-COMMAND = [sys.executable, "-c", "import sys; from exporters.cli import main; sys.exit(main())"]
-BARE = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_") and name != "HOST_IP"}
-
-
-@contextlib.contextmanager
-def running(*args: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command on a port of its own; yields the process and its URL."""
-    command = [*COMMAND, "--listen", "127.0.0.1:0", "--gpu", "none", *args]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=BARE | env) as process:
-        assert process.stderr
-        try:
-            url = next(
-                found[1] for line in process.stderr if (found := re.search(r"serving (http://\S+)/metrics", line))
-            )
-            yield process, url
-        finally:
-            process.kill()
-
-
-def ended(process: subprocess.Popen[str], seconds: float) -> int:
-    """The exit code after a SIGTERM, which must come within so many seconds."""
-    started = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=10)
-    assert "Traceback" not in log, log
-    assert time.monotonic() - started < seconds
-    return process.returncode
 
 
 def get(url: str, **headers: str) -> httpx.Response:
@@ -133,6 +100,18 @@ def test_traces_of_the_sidecar_to_itself_do_not_feed_themselves() -> None:
         (("--engine", "http://h", "--gpu-url", "http://h"), "--gpu-url needs --gpu dcgm|amd|gaudi|intel"),
         (("--engine", "http://h", "--price", "cheap"), "'cheap' is no price per GPU hour; write it like 2.50 or"),
         (("--engine", "http://h", "--slo", "/nowhere.yaml"), "/nowhere.yaml: cannot be read"),
+        (("--engine", "http://h", "--otlp-grpc", "4317"), "'4317' is no address"),
+        (("--engine", "http://h", "--gpu", "none", "--otlp-token-file", "/none"), "/none: cannot be read"),
+        (("--engine", "http://h", "--gpu", "none", "--web.config.file", "/none"), "/none: cannot be read"),
+        (("--engine", "http://h", "--span-label", "tenant"), "write it like tenant=user.tenant"),
+        (("--engine", "http://h", "--span-label", "a-b=c"), "write it like tenant=user.tenant"),
+        (("--engine", "http://h", "--span-label", "model_name=c"), "the label 'model_name' has a meaning already"),
+        (("--engine", "http://h", "--span-label", "a=b", "--span-label", "a=c"), "--span-label a is given twice"),
+        (("--engine", "http://h", "--span-label-sets", "0"), "'0' is no whole number above 0"),
+        (("--engine", "http://h", "--forward", "collector:4318"), "is no URL; write it like http://127.0.0.1:4318"),
+        (("--engine", "http://h", "--forward-keep", "5%"), "'5%' is no fraction"),
+        (("--engine", "http://h", "--forward-keep", "nan"), "'nan' is no fraction"),
+        (("--engine", "http://h", "--push", ""), "is no URL; write it like http://127.0.0.1:4318"),
         (("--engine", "http://h", "--gpu", "none", "--listen", "no.such.host.invalid:1"), "cannot listen on"),
     ],
 )
