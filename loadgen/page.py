@@ -36,11 +36,22 @@ def page(
         f"Load test of {run.header.fingerprint.model}",
         describe(run),
         *([_verdict(verdict)] if verdict else []),
+        html.tiles(list(_headlines(summary))),
         html.section("Latencies", _table(latencies(summary)), _grid(_distributions(run.records, spec))),
         *([html.section("Latency by rate", _grid(_by_rate(runs, rule)))] if len(runs) > 1 else []),
         html.section("Over time", _grid(_over_time(run)), _grid([timeline("Requests", _bars(run.records))])),
         html.section("Figures", *map(_table, filter(None, _figures(run, summary)))),
     )
+
+
+def _headlines(summary: Summary) -> Iterator[tuple[str, str]]:
+    yield "requests", f"{summary.requests:,}"
+    if summary.requests_per_second is not None and summary.output_tokens_per_second is not None:
+        yield "answers per second", f"{summary.requests_per_second:.1f}"
+        yield "output tokens per second", f"{summary.output_tokens_per_second:,.0f}"
+    for name, field, _ in _LATENCIES:
+        if found := getattr(summary, field):
+            yield f"{name} p95, ms", f"{found.p95 * 1000:,.1f}"
 
 
 def _figures(run: Recording, summary: Summary) -> Iterator[Sequence[Sequence[str]]]:
@@ -143,7 +154,7 @@ def _tokens(records: Sequence[RequestRecord]) -> list[Point]:
     for record in records:
         for stamp, count in zip(record.token_ns, record.token_counts or (1,) * len(record.token_ns), strict=True):
             seconds[stamp // NS] += count
-    return [(second, seconds[second]) for second in range(max(seconds, default=-1) + 1)]
+    return [(second, seconds[second]) for second in range(max(seconds, default=0))]  # the last one is not whole
 
 
 def _bars(records: Sequence[RequestRecord]) -> list[Bar]:

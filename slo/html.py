@@ -25,14 +25,15 @@ h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .25rem; } h2 { font-size: 
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 600; font-size: .85em; }
 th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
-.number { text-align: right; white-space: nowrap; }
+.number { text-align: right; } .number, .name { white-space: nowrap; }
 .badge { font-weight: 700; white-space: nowrap; }
 .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(130px, 1fr)); gap: .75rem; margin: 1rem 0; }
 .tile { background: var(--card); border: 1px solid var(--rule); border-radius: 6px; padding: .6rem .9rem; }
 .tile b { display: block; font-size: 1.45rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: .85em; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1rem;
+  margin: 1rem 0; }
 .charts > * { background: var(--card); border: 1px solid var(--rule); border-radius: 6px; margin: 0; padding: .4rem; }
 svg text { fill: var(--soft); font-size: 11px; } svg .title { fill: var(--ink); font-size: 13px; font-weight: 600; }
 svg .grid { stroke: var(--rule); } svg .mark { stroke: var(--mark); stroke-dasharray: 4 3; }
@@ -51,6 +52,7 @@ footer { color: var(--soft); font-size: .85em; margin-top: 2.5rem; }
 """
 # Said together with the colour, for those who cannot tell colours apart and for black-and-white paper.
 _SIGNS = {"good": "✓", "warn": "!", "bad": "✗", "": "·"}
+_SHORT = 40
 _NUMBER = re.compile(r"-?[\d.,]+ ?(%|ms|s|h|d|min)?|-")
 
 
@@ -70,9 +72,9 @@ def section(title: str, *parts: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Plain text as a table's cell; numbers stand right."""
-    kind = ' class="number"' if _NUMBER.fullmatch(text) else ""
-    return f"<td{kind}>{escape(text)}</td>"
+    """Plain text as a table's cell; numbers stand right, and what is short stays on one line."""
+    kind = "number" if _NUMBER.fullmatch(text) else "name" if len(text) < _SHORT else ""
+    return f'<td class="{kind}">{escape(text)}</td>'
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,11 +3,11 @@
 import argparse
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from slo import tables
+from slo import status_page, tables
 from slo.commands import common, live
 from slo.status import BURN_WINDOWS, Status, read
-from slo.windows import DAY, HOUR, MINUTE
 
 NAME, HELP = "status", "show budget left, burn rates and time to exhaustion of every SLO, worst first"
 HEADER = ("SLO", "group", "budget left", *(f"burn {window}" for window in BURN_WINDOWS), "spent in", "firing")
@@ -18,16 +18,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_specs(parser)
     live.add_prometheus(parser)
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Show; 0 when every SLO has budget left and none pages, else 1: without data nothing is fine."""
     specs = common.load_specs(args)
     with live.prometheus(args) as prometheus:
-        found = read(prometheus, specs, int(time.time()))
+        found = read(prometheus, specs, now := int(time.time()))
+    if args.html:
+        _save(args.html, status_page.page(found, args.prometheus, now))
     table = tables.markdown if args.markdown else tables.text
     common.show(args, {"slos": [_plain(status) for status in found]}, table(HEADER, [_row(status) for status in found]))
     return 0 if all(status.fine for status in found) else 1
+
+
+def _save(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise common.UsageError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _plain(status: Status) -> dict[str, object]:
@@ -48,13 +58,4 @@ def _row(status: Status) -> Sequence[str]:
     group = " ".join(status.group.values()) or "-"
     left = "no data" if status.budget_left is None else f"{status.budget_left:.1%}"
     burns = (f"{status.burn[window]:.3g}" if window in status.burn else "-" for window in BURN_WINDOWS)
-    return status.slo.id, group, left, *burns, _time_left(status.exhausted_in), status.firing or "-"
-
-
-def _time_left(seconds: float | None) -> str:
-    if not seconds:
-        return "-" if seconds is None else "spent"
-    for unit, name in ((DAY, "d"), (HOUR, "h")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds / MINUTE:.0f} min"
+    return status.slo.id, group, left, *burns, status_page.time_left(status.exhausted_in), status.firing or "-"

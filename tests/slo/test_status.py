@@ -108,6 +108,10 @@ def test_every_slo_is_told_worst_first(spec: str, tmp_path: Path, capsys: pytest
         table = capsys.readouterr().out.splitlines()
         assert main(["status", spec, "--prometheus", url, "--markdown"]) == 1
         assert capsys.readouterr().out.startswith("| SLO | group | budget left | burn 1h |")
+        assert main(["status", spec, "--prometheus", url, "--html", str(tmp_path / "status.html")]) == 1
+        assert main(["status", spec, "--prometheus", url, "--html", str(tmp_path / "none" / "status.html")]) == 2
+    page = (tmp_path / "status.html").read_text()
+    assert [page.count(f"{word}</span>") for word in ("broken", "page", "no data", "met")] == [2, 1, 3, 2]
     told = [(item["slo"], item["group"].get("model_name"), item["firing"]) for item in found]
     assert told == [
         ("chat-ttft", "slow", "page"),
