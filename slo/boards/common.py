@@ -141,9 +141,9 @@ def gpu_rate(metric: Metric) -> str:
     return f"max by (gpu_uuid) (rate({series(metric)}[{INTERVAL}]))"
 
 
-def cost_per_million() -> str:
-    """Cost of the GPUs that serve a model per million output tokens, in the currency that sidecars were given."""
-    return "1e6 * " + ratio(of_models(gpu_rate(catalog.GPU_COST)), rate(catalog.GENERATION_TOKENS, "model_name"))
+def cost_per_million(*by: str) -> str:
+    """Cost of the GPUs that serve a model per million output tokens, as the rules record it."""
+    return aggregate("max", f"{recorded.COST_PER_OUTPUT}{{{OF_MODEL}}}", ("model_name", *by))
 
 
 def energy_per_million() -> str:

@@ -146,7 +146,7 @@ def _energy() -> tuple[Panel, ...]:
             "Cost of the GPUs that serve a model over the output tokens it made, scaled to a million, in the currency "
             "that slo-exporter --price names.",
             "short",
-            Target(common.cost_per_million(), _LEGEND),
+            Target(common.cost_per_million("currency"), "{{model_name}}, {{currency}}"),
             width=6,
         ),
     )

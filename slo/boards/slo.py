@@ -8,7 +8,7 @@ from slo.boards import common
 from slo.boards.levels import Levels
 from slo.layout import Dashboard, Row, Variable
 from slo.panels import Panel, Target, Text, bargauge, stat, state_timeline, timeseries
-from slo.promql import duration
+from slo.promql import aggregate, duration
 from slo.recorded import BUDGET_LEFT, ERROR_BUDGET, GOOD_1H, GOOD_5M, GOOD_INCREASE, TOTAL_1H, TOTAL_5M, TOTAL_INCREASE
 from slo.spec import Spec
 from slo.windows import BURN_ALERTS
@@ -30,7 +30,7 @@ def board(specs: Sequence[Spec]) -> Dashboard:
         Row("Objective and budget", _budget(levels)),
         Row("Burn rate", tuple(_burn(levels, severity, periods) for severity in ("page", "ticket"))),
         Row("Events", _events(levels)),
-        Row("Alerts", (_alerts(levels),)),
+        Row("Alerts and causes", (_alerts(levels), _causes(levels))),
         variables=_VARIABLES,
         since="now-24h",
     )
@@ -137,4 +137,18 @@ def _alerts(levels: Levels) -> Panel:
         Target(levels.alert(), levels.legend),
         width=24,
         texts=common.ALERTS,
+    )
+
+
+def _causes(levels: Levels) -> Panel:
+    by = ("cause", *levels.groups)
+    seen = f"{aggregate('max', f'{recorded.CAUSE}{{{common.OF_MODEL}}}', by)} * 0 + 1"
+    none = f'label_replace({levels.each(TOTAL_5M)} * 0, "cause", "none seen", "", "")'
+    return state_timeline(
+        "Likely causes",
+        "What else is out of the ordinary in engines and GPUs, as the alerts name it. A hint, not a verdict.",
+        "none",
+        Target(f"{seen} or on () {none}", f"{{{{cause}}}} {levels.legend}"),
+        width=24,
+        texts=(Text(0, "-", "green"), Text(1, "seen", "orange")),
     )

@@ -64,6 +64,8 @@ def _recorded() -> Iterator[tuple[str, dict[str, str], str]]:
         yield recorded.PERIOD_ERROR, group | {"period": "30d"}, "0.04x120"
         yield recorded.BUDGET_LEFT, group | {"period": "30d"}, "0.2x120"
     yield recorded.ENERGY_PER_OUTPUT, {"model_name": "llama"}, "1x120"
+    yield recorded.COST_PER_OUTPUT, {"model_name": "llama", "currency": "EUR"}, "2x120"
+    yield recorded.CAUSE, {"model_name": "llama", "cause": "Requests wait in the queue"}, "12x120"
     yield "ALERTS", group | {"alertname": "Burn", "alertstate": "firing", "severity": "page"}, "1x120"
 
 
