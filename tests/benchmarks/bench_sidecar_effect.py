@@ -4,12 +4,14 @@
 
 One vLLM on the CPU serves a closed loop of 8 requests all along and traces every one. In one half of a pair its spans
 go to the sidecar, which is scraped every second; in the other to a sink that drops them, and nobody scrapes. The halves
-change places from pair to pair, so that a machine that grows slower or faster does not look like an effect.
+change places from pair to pair, so that a machine that grows slower or faster does not look like an effect. The
+sidecar's own CPU time is counted too: it says on any machine what the sidecar can take from an engine at most.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import random
 import socketserver
 import statistics
@@ -21,6 +23,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -37,7 +40,7 @@ RESAMPLES = 10_000
 
 @contextlib.contextmanager
 def sink(port: int) -> Iterator[None]:
-    """Takes every export and drops it."""
+    """Takes every export and drops it; yields nobody's process."""
 
     class Drop(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -63,8 +66,8 @@ def sink(port: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sidecar(engine: str, port: int) -> Iterator[None]:
-    """The sidecar, scraped every second."""
+def sidecar(engine: str, port: int) -> Iterator[int]:
+    """The sidecar, scraped every second; yields its process id."""
     args = ["--engine", engine, "--gpu", "none", "--listen", f"127.0.0.1:{port}", "--otlp-grpc", "none"]
     ended = threading.Event()
 
@@ -78,7 +81,7 @@ def sidecar(engine: str, port: int) -> Iterator[None]:
         scraper = threading.Thread(target=scrape)
         scraper.start()
         try:
-            yield
+            yield process.pid
         finally:
             ended.set()
             scraper.join()
@@ -103,40 +106,59 @@ def tokens(engine: str) -> float:
     return sum(s.value for f in text_string_to_metric_families(page) for s in f.samples if s.name == TOKENS)
 
 
-def throughput(engine: str, seconds: float) -> float:
-    """Tokens per second, once settled."""
+class Half(NamedTuple):
+    """Tokens per second once settled, and the share of a core that the sidecar used."""
+
+    rate: float
+    cores: float
+
+
+def half(engine: str, seconds: float, pid: int | None) -> Half:
+    """Measure for so many seconds."""
     time.sleep(SETTLE)
-    before, began = tokens(engine), time.monotonic()
+    before, spent, began = tokens(engine), cpu_seconds(pid), time.monotonic()
     time.sleep(seconds)
-    rate = (tokens(engine) - before) / (time.monotonic() - began)
+    wall = time.monotonic() - began
+    rate = (tokens(engine) - before) / wall
     if not rate:
         raise SystemExit("the engine makes no tokens: did slo-load end?")
-    return rate
+    return Half(rate, (cpu_seconds(pid) - spent) / wall)
 
 
-def measure(venv: Path, pairs: int, seconds: float) -> list[tuple[float, float]]:
-    """Tokens per second without and with the sidecar, pair by pair."""
+def cpu_seconds(pid: int | None) -> float:
+    """CPU seconds that a process has used."""
+    if pid is None:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(venv: Path, pairs: int, seconds: float) -> list[tuple[Half, Half]]:
+    """Both halves, without and with the sidecar, pair by pair."""
     port, results = free_port(), []
     with vllm(venv, port) as engine, load(engine, (pairs + 1) * 2 * (seconds + SETTLE + 5)):
         with sink(port):
-            throughput(engine, seconds)  # warm
+            half(engine, seconds, None)  # warm
         for number in range(pairs):
             found = {}
-            for half in ("without", "with") if number % 2 == 0 else ("with", "without"):
-                with sink(port) if half == "without" else sidecar(engine, port):
-                    found[half] = throughput(engine, seconds)
+            for name in ("without", "with") if number % 2 == 0 else ("with", "without"):
+                with sink(port) if name == "without" else sidecar(engine, port) as pid:
+                    found[name] = half(engine, seconds, pid)
             results.append((found["without"], found["with"]))
-            print(f"pair {number + 1}: without {results[-1][0]:.1f}, with {results[-1][1]:.1f}", file=sys.stderr)
+            print(
+                f"pair {number + 1}: without {results[-1][0].rate:.1f}, with {results[-1][1].rate:.1f}", file=sys.stderr
+            )
     return results
 
 
-def effect(pairs: list[tuple[float, float]]) -> dict[str, float]:
+def effect(pairs: list[tuple[Half, Half]]) -> dict[str, float]:
     """The loss in percent: the mean over the pairs, and its 95 % interval by resampling them."""
-    losses = [100 * (1 - with_it / without) for without, with_it in pairs]
+    losses = [100 * (1 - with_it.rate / without.rate) for without, with_it in pairs]
     dice = random.Random(1)
     means = sorted(statistics.fmean(dice.choices(losses, k=len(losses))) for _ in range(RESAMPLES))
     low, high = means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES)]
-    return {"loss_percent": statistics.fmean(losses), "low": low, "high": high, "pairs": len(pairs)}
+    cores = statistics.fmean(with_it.cores for _, with_it in pairs)
+    return {"loss_percent": statistics.fmean(losses), "low": low, "high": high, "pairs": len(pairs), "cores": cores}
 
 
 def main() -> None:
@@ -155,7 +177,8 @@ def main() -> None:
         return
     print(
         f"the sidecar costs {result['loss_percent']:.2f} % of the engine's tokens per second "
-        f"(95 % interval {result['low']:.2f} to {result['high']:.2f}, {result['pairs']:.0f} pairs)"
+        f"(95 % interval {result['low']:.2f} to {result['high']:.2f}, {result['pairs']:.0f} pairs) and used "
+        f"{100 * result['cores']:.1f} % of a core"
     )
 
 
