@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
+from io import FileIO
 from math import ceil
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from loadgen.arrivals import Load, parse_stages
 from loadgen.conversation import Files
 from loadgen.job import Job, Wire
 from loadgen.progress import Progress
-from loadgen.record import Client, Footer, Header, Line, encode
+from loadgen.record import Client, Footer, Header, Line, append
 from loadgen.runner import Write, run
 from loadgen.target import Target, TargetError, control, inspect, resolve
 from loadgen.workers import WorkerError, run_workers
@@ -86,7 +87,8 @@ def measure(
         except OSError as error:
             raise TargetError(f"{plan.target.url}: refuses connections at the start: {error}") from None
         except WorkerError as error:
-            raise RunError(f"{plan.target.url}: the run was given up: {error}") from None
+            kept = f"; its records are in {records}.part*" if list(records.parent.glob(f"{records.name}.part*")) else ""
+            raise RunError(f"{plan.target.url}: the run was given up: {error}{kept}") from None
 
 
 def _run(plan: Plan, job: Job, records: Path, write: Write, progress: Progress | None) -> Footer:
@@ -180,7 +182,7 @@ def _workers(plan: Plan) -> int:
 def _line_writer(path: Path, force: bool) -> Iterator[Callable[[Line], None]]:
     """A function that appends a line and hands it to the system at once, so that a killed run keeps its records."""
     try:
-        file = path.open("w" if force else "x", encoding="ascii")
+        file = FileIO(path, "w" if force else "x")
     except FileExistsError:
         raise RunError(f"{path}: exists already; give another --records or overwrite it with --force") from None
     except OSError as error:
@@ -188,8 +190,7 @@ def _line_writer(path: Path, force: bool) -> Iterator[Callable[[Line], None]]:
 
     def write(line: Line) -> None:
         try:
-            file.write(encode(line) + "\n")
-            file.flush()
+            append(file, line)
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}") from None
 

@@ -25,7 +25,8 @@ _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*)")
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Where to send, as whom, and how to get there."""
     add = parser.add_argument
-    add("--target", type=target_url, required=True, metavar="URL", help="the server, such as http://host:8000")
+    add("--target", type=target_url, required=True, metavar="URL", help="the server, such as http://host:8000; "
+        "reached directly, HTTP_PROXY is not used")  # fmt: skip
     add("--model", type=_weighted, action="append", metavar="NAME[=W]", help="needed when the server has several; "
         "repeated with weights it is a mix, of models or LoRA adapters")  # fmt: skip
     add("--tenant", type=_weighted, action="append", metavar="NAME[=W]", help="put this name into the tenant header; "

@@ -7,6 +7,7 @@ All stamps are nanoseconds on one monotonic clock that reads 0 at the start of t
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -218,6 +219,13 @@ def encode(line: Line) -> str:
         return json.dumps({"sample": plain(line)}, separators=(",", ":"))
     kind = "header" if isinstance(line, Header) else "footer"
     return json.dumps({"format": FORMAT, "version": VERSION, kind: plain(line)})
+
+
+def append(file: FileIO, line: Line) -> None:
+    """Hand a whole line to the system at once, so that a killed run keeps its records. Raises OSError."""
+    data = encode(line).encode() + b"\n"
+    while data:
+        data = data[file.write(data) :]
 
 
 def plain(value: Any) -> dict[str, Any]:

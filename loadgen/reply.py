@@ -26,7 +26,7 @@ _PARSED_AT_ONCE, _MATCHED_AT_ONCE = 48, 192
 
 _LINE = re.compile(rb"([^\r\n]*)(?:\r\n|\r|\n)")
 # A JSON string that is not empty, and one that is what the model said.
-_STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})+"')
+_STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})++"')
 _TEXT = re.compile(rb'"(content|text|reasoning_content|reasoning)": ?(' + _STRING.pattern + rb")")
 
 # What is before and after the text in events that differ in nothing else.

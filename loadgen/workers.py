@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from time import perf_counter_ns
@@ -22,7 +22,7 @@ from typing import cast
 from loadgen.arrivals import NS
 from loadgen.job import Job
 from loadgen.progress import Progress
-from loadgen.record import Footer, Lag, Line, RequestRecord, decode, encode
+from loadgen.record import Footer, Lag, Line, RequestRecord, append, decode
 from loadgen.runner import Driver, Write, run
 
 # From the moment at which all workers are ready until they begin: enough for each to hear of it.
@@ -41,10 +41,11 @@ def run_workers(job: Job, part: Path, write: Write, new_loop: LoopFactory, progr
     """Do the jobs of all workers and write their lines through `write`; parts are `part` with a number.
 
     SIGINT and SIGTERM are passed on as in a run by one process. A worker that dies is counted in the footer. Raises
-    WorkerError when one cannot start or cannot write.
+    WorkerError when one cannot start or cannot write; the parts then stay.
     """
     paths = [part.with_name(f"{part.name}.part{number}") for number in range(job.workers)]
     with ExitStack() as stack:
+        stack.callback(_remove_empty, paths)
         workers = [_Worker(replace(job, worker=i), path, new_loop) for i, path in enumerate(paths)]
         for worker in workers:
             stack.callback(worker.end)
@@ -65,6 +66,12 @@ def run_workers(job: Job, part: Path, write: Write, new_loop: LoopFactory, progr
         for path in paths:
             path.unlink()
     return footer
+
+
+def _remove_empty(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if path.exists() and not path.stat().st_size:
+            path.unlink()
 
 
 def merge(footers: Sequence[Footer | None], seconds: float) -> Footer:
@@ -204,15 +211,17 @@ def _work(job: Job, path: Path, parent: Connection, pipe: Connection, new_loop: 
     ):  # the terminal sends Ctrl-C to every process; the parent passes it on
         signal.signal(number, signal.SIG_IGN)
     try:
-        with path.open("a", encoding="ascii") as file, asyncio.Runner(loop_factory=new_loop) as runner:
+        with FileIO(path, "a") as file, asyncio.Runner(loop_factory=new_loop) as runner:
 
             def write(line: Line) -> None:
-                if isinstance(line, RequestRecord):
-                    file.write(encode(line) + "\n")
-                    file.flush()
+                try:
+                    if isinstance(line, RequestRecord):
+                        append(file, line)
+                except OSError as error:
+                    raise WorkerError(f"{path}: cannot be written: {error.strerror}") from None
 
             footer: Footer | str = runner.run(run(job, write, start=lambda driver: _begin(driver, pipe)))
-    except OSError as error:
+    except (OSError, WorkerError) as error:
         footer = str(error)
     try:
         pipe.send(footer)

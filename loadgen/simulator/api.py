@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from loadgen.simulator import dcgm, metrics
 from loadgen.simulator.driver import Call, Driver, Stream
 from loadgen.simulator.middleware import CountRequests, HttpMetrics
-from loadgen.simulator.protocol import Answer, ApiError, Body, ChatBody, CompletionBody, parse
+from loadgen.simulator.protocol import Answer, ApiError, Body, ChatBody, CompletionBody, TokenizeBody, parse
 from loadgen.simulator.tokens import Prompt, tokenize
 
 OWNER = "llm-slo-simulator"
@@ -50,6 +50,13 @@ class Api:
         body = parse(CompletionBody, raw)
         prompt = tokenize(body.prompt, self._engine.config.block_size)
         return await self._serve(request, body, arrival, prompt, body.max_tokens or COMPLETION_TOKENS)
+
+    async def tokenize(self, request: Request) -> dict[str, Any]:
+        """POST /tokenize: how many tokens a prompt or a chat has."""
+        raw = await request.body()
+        body = parse(TokenizeBody, raw)
+        prompt = tokenize(body.text, self._engine.config.block_size)
+        return {"count": prompt.tokens, "max_model_len": self._engine.config.max_model_len}
 
     async def models(self) -> dict[str, Any]:
         """GET /v1/models."""
@@ -128,6 +135,7 @@ def create_app(driver: Driver, model: str, seed: int = 0) -> FastAPI:
     app = FastAPI(title="llm-slo simulator", lifespan=lifespan, openapi_url=None)
     app.add_api_route("/v1/chat/completions", api.chat, methods=["POST"])
     app.add_api_route("/v1/completions", api.completions, methods=["POST"])
+    app.add_api_route("/tokenize", api.tokenize, methods=["POST"])
     for path, endpoint in (
         ("/v1/models", api.models),
         ("/health", api.health),

@@ -77,7 +77,19 @@ class CompletionBody(Body):
     prompt: str | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
-BodyT = TypeVar("BodyT", bound=Body)
+class TokenizeBody(BaseModel):
+    """The body of /tokenize: a prompt or the messages of a chat."""
+
+    prompt: str = ""
+    messages: list[Message] = []
+
+    @property
+    def text(self) -> str:
+        """What the model would read."""
+        return self.prompt or "".join(message.text for message in self.messages)
+
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 def parse(kind: type[BodyT], raw: bytes) -> BodyT:
@@ -88,7 +100,7 @@ def parse(kind: type[BodyT], raw: bytes) -> BodyT:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         wrong = "; ".join(".".join(map(str, ["body", *detail["loc"]])) + ": " + detail["msg"] for detail in details)
         raise ApiError(400, wrong) from error
-    if body.stream_options and not body.stream:
+    if isinstance(body, Body) and body.stream_options and not body.stream:
         raise ApiError(400, "stream_options is for streams: set stream to true", "stream_options")
     return body
 
