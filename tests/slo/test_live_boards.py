@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import live_boards
 import pytest
 from boards_as_read import SPECS
-from live_boards import Asked
+from live_boards import Asked, healthy, value
 from small_servers import needs_prometheus
 
 from loadgen.demo import stack
@@ -48,15 +47,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
         url = started.enter_context(live_boards.prometheus(home / "prometheus", home / "rules", listen, client))
         subprocess.run(load_command(engine, home, client, 10, 6), check=True, stdout=subprocess.DEVNULL)
         started.enter_context(stack.running(load_command(engine, home, client, 20, 300), home / "load.log"))
-        stack.wait_for("the second load in Prometheus", lambda: answered(url, "20/s") > 100)
+        answered = 'llm_load_requests_total{load="20/s",outcome="ok"}'
+        stack.wait_for("the second load", lambda: value(url, answered) > 200 and healthy(url), 60)
         yield Asked(url, time.time())
-
-
-def answered(url: str, load: str) -> float:
-    """Complete answers at this load that Prometheus has seen."""
-    query = {"query": f'llm_load_requests_total{{load="{load}",outcome="ok"}}'}
-    result = httpx.get(f"{url}/api/v1/query", params=query).json()["data"]["result"]
-    return float(result[0]["value"][1]) if result else 0
 
 
 @pytest.mark.parametrize("name", BOARDS)
