@@ -8,12 +8,13 @@ a minute for the windows of up to an hour, and by up to six for the others.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from slo.rules import MIN_BAD_EVENTS
 from slo.spec import Slo
-from slo.windows import BURN_ALERTS, DETECTION_SHARE, LOWEST_CAP, MINUTE, BurnAlert
+from slo.windows import BURN_ALERTS, DETECTION_SHARE, LOWEST_CAP, MIN_BAD_EVENTS, MINUTE, BurnAlert
 
 # What a rate is taken over; windows are multiples of it.
 TILE = 5 * MINUTE
+# Seconds that an alert fires on after its condition has ended: the rules' keep_firing_for.
+KEEP = {"page": 5 * MINUTE, "ticket": 15 * MINUTE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +34,12 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When to alert: burn alerts, the share of a long window within which a total outage must trip it, and guards.
-
-    `keep` is the seconds an alert fires on after its condition has ended.
-    """
+    """When to alert: burn alerts, the share of a long window within which a total outage must trip it, and the bad
+    events that a long window must hold."""
 
     alerts: tuple[BurnAlert, ...] = BURN_ALERTS
     detection_share: float = DETECTION_SHARE
     min_bad_events: int = MIN_BAD_EVENTS
-    keep: int = 5 * MINUTE
 
     def factor(self, alert: BurnAlert, slo: Slo) -> float:
         """The burn rate above which `alert` fires, capped as `BurnAlert.factor` is."""
@@ -72,15 +70,15 @@ class Replay:
         return [firing for severity in severities for firing in self._of_severity(policy, severity)]
 
     def _of_severity(self, policy: Policy, severity: str) -> Iterable[Firing]:
-        slo, burning = self.history.slo, set[int]()
+        slo, start, step = self.history.slo, self.history.start, self.history.step
+        burning = set[int]()
         for alert in policy.alerts:
             if alert.severity == severity:
                 limit = policy.factor(alert, slo) * slo.error_budget
-                guard = policy.min_bad_events if severity == "page" else 0
-                burning.update(i for i, level in enumerate(self._level(alert, guard)) if level > limit)
-        for first, last in _spells(sorted(burning), policy.keep // self.history.step):
-            start, step = self.history.start, self.history.step
-            yield Firing(severity, start + first * step, start + last * step + policy.keep)
+                levels = self._level(alert, policy.min_bad_events)
+                burning.update(i for i, level in enumerate(levels) if level > limit)
+        for first, last in _spells(sorted(burning), KEEP[severity] // step):
+            yield Firing(severity, start + first * step, start + last * step + KEEP[severity])
 
     def _level(self, alert: BurnAlert, guard: int) -> list[float]:
         """The error ratio that both windows reach; -1 where the long one holds fewer than `guard` bad events."""

@@ -15,7 +15,8 @@ from small_servers import needs_prometheus
 
 from slo import catalog
 from slo.cli import main
-from slo.replay import Firing, History, Policy, Replay
+from slo.promql import duration
+from slo.replay import KEEP, Firing, History, Policy, Replay
 from slo.sli import LatencySli
 from slo.spec import Slo
 from slo.windows import BURN_ALERTS, DAY, HOUR, MINUTE
@@ -142,6 +143,18 @@ def _promtool_case(scenario: Scenario, checks: Sequence[tuple[int, bool]], order
             }
         ],
     }
+
+
+def test_what_the_rules_guard_with(tmp_path: Path) -> None:
+    """The built alerts keep firing for as long as a replay says, and ask for as many bad events in every window."""
+    specs = Path(__file__).parents[2] / "slo" / "specs"
+    assert main(["build", str(specs / "chat.yaml"), "--out", str(tmp_path)]) == 0
+    content = yaml.safe_load((tmp_path / "rules" / "recording.yaml").read_text())
+    rules = [rule for group in content["groups"] for rule in group["rules"] if "Burn" in rule.get("alert", "")]
+    assert {rule["labels"]["severity"]: rule["keep_firing_for"] for rule in rules} == {
+        severity: duration(keep) for severity, keep in KEEP.items()
+    }
+    assert all(rule["expr"].count(f">= {Policy().min_bad_events}") == 2 for rule in rules)
 
 
 @needs_prometheus
