@@ -118,12 +118,12 @@ def test_sigterm_while_a_sender_stalls() -> None:
         stalled(url, SPANS[:100], 1000) as sender,
     ):
         wait_for(lambda: httpx.get(f"{url}/healthz", trust_env=False).is_success)
-        assert ended(process, 2.0) == 0
+        assert ended(process, 3.0) == 0
         assert sender.recv(1000).startswith(b"HTTP/1.1 408")
 
 
 def test_sigterm_during_a_scrape_of_an_engine_that_hangs() -> None:
-    """The scrape is answered with what is there - the last spans among it - and the process ends within 2 s."""
+    """The scrape is answered with what is there - the last spans among it - and the process ends within 3 s."""
     with Upstream(PAGE) as engine, running("--engine", engine.url) as (process, url):
         assert post(url, export(10)) == 200
         engine.gate.clear()
@@ -132,7 +132,7 @@ def test_sigterm_during_a_scrape_of_an_engine_that_hangs() -> None:
         reads = engine.reads
         scraper.start()
         wait_for(lambda: engine.reads > reads)
-        assert ended(process, 2.0) == 0
+        assert ended(process, 3.0) == 0
         scraper.join()
     assert f'{catalog.SPAN_TTFT.name}_count{{model_name="tiny-llama"}} 10.0' in pages[0]
 
