@@ -1,8 +1,8 @@
 """The burn-rate alerts replayed over past events: when would this policy have fired?
 
-A window of w seconds is tiled with five-minute rates, so that its sum is the increase over exactly w. The rules
-evaluate every 30 s and feed windows above an hour from increments of five minutes: against them a replay is off by
-a minute for the windows of up to an hour, and by up to six for the others.
+A window of w seconds is tiled with five-minute rates, so that its sum is the increase over exactly w. The rules feed
+windows above an hour from increments of five minutes and evaluate them every one to three: there a replay may be
+eight minutes early or late. Pages that an hour decides start and end in the minute of the rules.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
