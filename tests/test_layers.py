@@ -17,7 +17,22 @@ FORBIDDEN = {
 PURE = [
     *(f"slo/{m}.py" for m in ("catalog", "promql", "stats", "windows", "recorded", "rules", "render")),
     *(f"slo/sli/{m}.py" for m in ("base", "requests", "slices", "query")),
-    *(f"exporters/{m}.py" for m in ("model", "join", "cells", "economics", "gpu_pages", "gpu_tables", "ours")),
+    *(
+        f"exporters/{m}.py"
+        for m in (
+            "model",
+            "join",
+            "cells",
+            "economics",
+            "gpu_pages",
+            "gpu_tables",
+            "ours",
+            "exact",
+            "exemplars",
+            "otlp",
+            "spans",
+        )
+    ),
     *(f"loadgen/{m}.py" for m in ("arrivals", "workload", "summary", "verdict")),
     "loadgen/simulator/model.py",
 ]
