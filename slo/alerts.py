@@ -38,7 +38,7 @@ def without_data(links: Links, slo: str = "") -> AlertingRule:
         expr=f"{of(ERROR_BUDGET, slo)} unless on (slo) ({of(recorded.TOTAL_5M, slo)} and on (slo) "
         f"{of(recorded.GOOD_5M, slo)})",
         hold="15m",
-        labels={"severity": "ticket"},
+        labels={"severity": "ticket"} | ({"slo": slo} if slo else {}),
         annotations={
             "summary": "No data for the SLO {{ $labels.slo }}: {{ $labels.needs }} is missing",
             "description": "While this lasts nobody is told when the promise is broken. Nothing is scraped, the "
@@ -61,7 +61,7 @@ def _burn_alert(severity: str, specs: Sequence[Spec], period: int, links: Links,
         alert=name_of(severity),
         expr=f"(\n{conditions}\n)\n* on (slo) group_left ({told}) ({info} ^ 0)",
         keep=_KEEP[severity],
-        labels={"severity": severity, "period": duration(period)},
+        labels={"severity": severity, "period": duration(period)} | ({"slo": slo} if slo else {}),
         annotations=_annotations(name_of(severity), specs, period, links),
     )
 

@@ -45,7 +45,7 @@ def rule_groups(
         own = rules.isolated_groups(spec, source, links) if isolated else rules.spec_groups(spec, source)
         files[f"slo-{spec.service}"] = own
     shared = rules.isolated_shared_groups(specs, source) if isolated else rules.shared_groups(specs, source, links)
-    files |= {"recording": shared, "health": rules.health_groups(specs, source, links)}
+    files |= {"recording": shared, "health": rules.health_groups(specs, source, links, isolated=isolated)}
     names = [group.name for groups in files.values() for group in groups]
     _refuse_twins(names, "two rule groups would both be called {!r}; rename the SLO that it is named after")
     return files

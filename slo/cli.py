@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from slo import stdout
-from slo.commands import backtest, build, check, openslo_export, openslo_import, propose, push, status
+from slo.commands import backtest, build, check, explain, openslo_export, openslo_import, propose, push, status, test
 from slo.commands.common import UsageError
 from slo.spec import SpecError
 
 USAGE = 2
-COMMANDS = (build, check, push, status, propose, backtest, openslo_import, openslo_export)
+COMMANDS = (build, check, explain, test, push, status, propose, backtest, openslo_import, openslo_export)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,9 +21,9 @@ _WHICH_GPU = "GPU {{ $labels.gpu }} ({{ $labels.gpu_uuid }}) on {{ or $labels.po
 _LOST_GPU = "GPU-.*|MIG-.*|index .*"
 
 
-def group(specs: Sequence[Spec], source: str, links: Links) -> RuleGroup:
-    """The alerts that `source` can feed: without the sidecar those on engines only."""
-    rules = [alerts.without_data(links)]
+def group(specs: Sequence[Spec], source: str, links: Links, *, isolated: bool) -> RuleGroup:
+    """The alerts that `source` can feed: without the sidecar those on engines only. Isolated SLOs watch themselves."""
+    rules = [] if isolated else [alerts.without_data(links)]
     if source == EXPORTER:
         exact = any(slo.exact for spec in specs for slo in spec.slos)
         rules += [*_sidecar(), *(_spans() if exact else ()), *_gpus()]

@@ -74,9 +74,9 @@ class Scope:
         """The labels to aggregate `metric` by: the scope's, less `model_name` where the family lacks it."""
         return tuple(label for label in self.by if self._carries(metric, label))
 
-    def over(self, function: str, selector: Selector, window: str) -> str:
-        """`function` over `window` of a family's series, with the labels that matter called as we call them."""
-        text = f"{function}({selector.render(self)}[{window}])"
+    def over(self, function: str, selector: Selector, window: str, ago: str = "") -> str:
+        """`function` over `window`, `ago` from now, of a family's series, with the labels that matter in our words."""
+        text = f"{function}({selector.render(self)}[{window}]{' offset ' if ago else ''}{ago})"
         for theirs, ours in self._renamed(selector.metric).items() if self.source != EXPORTER else ():
             if ours in (*self.by, "engine"):
                 text = f'label_replace({text}, "{ours}", "$1", "{theirs}", "(.*)")'
@@ -142,3 +142,8 @@ def duration(seconds: float) -> str:
     whole = int(seconds)
     unit = next(u for u, size in _UNITS.items() if whole % size == 0)
     return f"{whole // _UNITS[unit]}{unit}"
+
+
+def seconds(text: str) -> int:
+    """The seconds of a Prometheus duration in one unit, as `duration` writes it."""
+    return int(text[:-1]) * _UNITS[text[-1]]

@@ -49,9 +49,9 @@ def isolated_shared_groups(specs: Sequence[Spec], source: str) -> tuple[RuleGrou
     return tuple(_signals(specs, source))
 
 
-def health_groups(specs: Sequence[Spec], source: str, links: Links) -> tuple[RuleGroup, ...]:
+def health_groups(specs: Sequence[Spec], source: str, links: Links, *, isolated: bool = False) -> tuple[RuleGroup, ...]:
     """Alerts on the sidecar's sources, the engines and the GPUs, as far as `source` shows them."""
-    return (health.group(specs, source, links),)
+    return (health.group(specs, source, links, isolated=isolated),)
 
 
 # --- per SLO ---------------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def _info_labels(slo: Slo, scope: Scope) -> dict[str, str]:
         "service": slo.service,
         "objective": number(slo.objective),
         "period": duration(slo.period),
-        "unit": slo.sli.unit_of_count,
+        "unit": slo.sli.unit_of_rules,
         "needs": "spans" if slo.exact else scope.name_of(needs) if needs else "its own PromQL",
         "owner": slo.owner,
         "runbook": slo.runbook,
@@ -113,13 +113,13 @@ def _info_labels(slo: Slo, scope: Scope) -> dict[str, str]:
 def _burn_groups(name: str, slo: str) -> tuple[RuleGroup, ...]:
     good, total = of(recorded.GOOD_5M, slo), of(recorded.TOTAL_5M, slo)
     fast = (
-        RecordingRule(burn_rate("5m"), _burn(good, total, slo)),
-        RecordingRule(burn_rate("30m"), _burn(f"sum_over_time({good}[30m])", f"sum_over_time({total}[30m])", slo)),
-        RecordingRule(burn_rate("1h"), _burn(of(recorded.GOOD_1H, slo), of(recorded.TOTAL_1H, slo), slo)),
+        _recording(burn_rate("5m"), _burn(good, total, slo), slo),
+        _recording(burn_rate("30m"), _burn(f"sum_over_time({good}[30m])", f"sum_over_time({total}[30m])", slo), slo),
+        _recording(burn_rate("1h"), _burn(of(recorded.GOOD_1H, slo), of(recorded.TOTAL_1H, slo), slo), slo),
     )
     increments = (
-        RecordingRule(recorded.GOOD_INCREASE, f"{good} * 300"),
-        RecordingRule(recorded.TOTAL_INCREASE, f"{total} * 300"),
+        _recording(recorded.GOOD_INCREASE, f"{good} * 300", slo),
+        _recording(recorded.TOTAL_INCREASE, f"{total} * 300", slo),
     )
     return (
         RuleGroup(f"{name}-burn-fast", "30s", fast),
@@ -133,8 +133,8 @@ def _burn_groups(name: str, slo: str) -> tuple[RuleGroup, ...]:
 def _burn_slow(windows: Sequence[str], slo: str) -> Iterable[RecordingRule]:
     for window in windows:
         good, total = _increments_over(window, slo)
-        yield RecordingRule(recorded.events(window), total)
-        yield RecordingRule(burn_rate(window), _burn(good, of(recorded.events(window), slo), slo))
+        yield _recording(recorded.events(window), total, slo)
+        yield _recording(burn_rate(window), _burn(good, of(recorded.events(window), slo), slo), slo)
 
 
 def _budget(name: str, period: int, slo: str) -> RuleGroup:
@@ -143,10 +143,15 @@ def _budget(name: str, period: int, slo: str) -> RuleGroup:
     good, total = _increments_over(length, slo)
     error = of(PERIOD_ERROR, slo, period=length)
     rules = (
-        RecordingRule(PERIOD_ERROR, f"1 - {good} / ({total} > 0) and on (slo) {here}", {"period": length}),
-        RecordingRule(BUDGET_LEFT, f"1 - {error} / on (slo) group_left () {here}", {"period": length}),
+        _recording(PERIOD_ERROR, f"1 - {good} / ({total} > 0) and on (slo) {here}", slo, period=length),
+        _recording(BUDGET_LEFT, f"1 - {error} / on (slo) group_left () {here}", slo, period=length),
     )
     return RuleGroup(f"{name}-budget-{length}", "3m", rules)
+
+
+def _recording(name: str, expr: str, slo: str, **labels: str) -> RecordingRule:
+    """A rule whose series say their SLO themselves; of a single one it says so too, or promtool sees duplicates."""
+    return RecordingRule(name, expr, ({"slo": slo} if slo else {}) | labels)
 
 
 def _burn(good: str, total: str, slo: str) -> str:

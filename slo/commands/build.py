@@ -2,7 +2,6 @@
 
 import argparse
 
-from slo import artefacts
 from slo.commands import common
 
 NAME, HELP = "build", "write rules and dashboards for the specs"
@@ -12,16 +11,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `slo-gen build`."""
     common.add_specs(parser)
     common.add_output(parser)
-    parser.add_argument("--format", choices=artefacts.FORMATS, default="prometheus", help="what the rule files are")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the files; 0."""
     files = common.build_files(args, args.format)
-    try:
-        artefacts.write(args.out, files)
-    except OSError as error:
-        raise common.UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+    common.write(args.out, files)
     written = [str(args.out / relative) for relative in files]
     common.show(args, {"written": written}, [f"wrote {path}" for path in written])
     return 0

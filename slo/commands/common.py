@@ -2,14 +2,15 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from slo import artefacts
 from slo.engines import ENGINES
 from slo.promql import EXPORTER
-from slo.rule import Links
-from slo.spec import Spec, SpecError, load
+from slo.rule import Links, RuleGroup
+from slo.spec import Spec, load
 
 
 class UsageError(Exception):
@@ -24,13 +25,19 @@ def add_specs(parser: argparse.ArgumentParser) -> None:
 def add_output(parser: argparse.ArgumentParser) -> None:
     """Where the generated files are, and whose metric names they use."""
     parser.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="where rules/ and dashboards/ are")
-    add_source(parser)
+    parser.add_argument("--format", choices=artefacts.FORMATS, default="prometheus", help="what the rule files are")
+    add_rules(parser)
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
-    """Whose metric names the rules use, how they are grouped, and where their alerts lead."""
+    """Whose metric names the rules use."""
     sources = [EXPORTER, *sorted(ENGINES)]
     parser.add_argument("--source", choices=sources, default=EXPORTER, help="whose metric names to use")
+
+
+def add_rules(parser: argparse.ArgumentParser) -> None:
+    """What the rules read, how they are grouped, and where their alerts lead."""
+    add_source(parser)
     parser.add_argument(
         "--isolated", action="store_true", help="give each SLO groups of its own, alerts included, that need no others"
     )
@@ -47,13 +54,37 @@ def load_specs(args: argparse.Namespace) -> list[Spec]:
 
 def build_files(args: argparse.Namespace, fmt: str) -> dict[str, str]:
     """The files for the specs of the arguments; SpecError or UsageError when they cannot be had."""
+    specs = load_specs(args)
+    with usage_errors():
+        return artefacts.build(specs, args.source, fmt, isolated=args.isolated, links=links(args))
+
+
+def rule_groups(args: argparse.Namespace, specs: Sequence[Spec]) -> dict[str, Sequence[RuleGroup]]:
+    """The rules of the specs, by file; UsageError when they cannot be had."""
+    with usage_errors():
+        return artefacts.rule_groups(specs, args.source, isolated=args.isolated, links=links(args))
+
+
+def links(args: argparse.Namespace) -> Links:
+    """Where the links of alerts lead."""
+    return Links(args.link_grafana, args.link_runbooks)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turns what specs and flags together cannot give into UsageError."""
     try:
-        links = Links(args.link_grafana, args.link_runbooks)
-        return artefacts.build(load_specs(args), args.source, fmt, isolated=args.isolated, links=links)
-    except SpecError:
-        raise
+        yield
     except ValueError as error:
         raise UsageError(str(error)) from None
+
+
+def write(out: Path, files: Mapping[str, str]) -> None:
+    """Put the files below `out`; UsageError when that cannot be done."""
+    try:
+        artefacts.write(out, files)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
 
 
 def show(args: argparse.Namespace, data: object, lines: Sequence[str]) -> None:

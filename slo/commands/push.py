@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--token-file", type=Path, metavar="FILE", help="read Grafana's token from there")
     parser.add_argument("--datasource", metavar="UID", help="Grafana's data source to begin with (default: its own)")
-    common.add_source(parser)
+    common.add_rules(parser)
     parser.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
 
 

@@ -46,9 +46,9 @@ Terms = tuple[tuple[int, Selector], ...]
 class Sli(Protocol):
     """What every SLI offers.
 
-    `condition` is a good event in words, `unit_of_count` what is counted, and `needs` the family without which there
-    are no events (None where only the user's PromQL knows). Where `good_comes_late`, the series of good events may
-    be missing as long as nothing was good.
+    `condition` is a good event in words, `unit_of_count` what `count` counts and `unit_of_rules` what the PromQL does;
+    `needs` is the family without which there are no events (None where only the user's PromQL knows). Where
+    `good_comes_late`, the series of good events may be missing as long as nothing was good.
     """
 
     @property
@@ -56,6 +56,9 @@ class Sli(Protocol):
 
     @property
     def unit_of_count(self) -> str: ...
+
+    @property
+    def unit_of_rules(self) -> str: ...
 
     @property
     def needs(self) -> Metric | None: ...
@@ -78,6 +81,15 @@ class Sli(Protocol):
 
 class CounterSli(ABC):
     """The SLIs whose events counters count, one by one."""
+
+    @property
+    @abstractmethod
+    def unit_of_count(self) -> str:
+        """What is counted, in the plural."""
+
+    @property
+    def unit_of_rules(self) -> str:
+        return self.unit_of_count
 
     @property
     def needs(self) -> Metric:

@@ -31,6 +31,10 @@ class PromqlSli:
         return "events"
 
     @property
+    def unit_of_rules(self) -> str:
+        return self.unit_of_count
+
+    @property
     def needs(self) -> None:
         return None
 

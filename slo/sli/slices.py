@@ -24,6 +24,10 @@ class SliceSli(ABC):
     """
 
     @property
+    def unit_of_rules(self) -> str:
+        return "engine minutes"
+
+    @property
     def good_comes_late(self) -> bool:
         return False
 
@@ -67,16 +71,19 @@ class ThroughputSli(SliceSli):
         return "seconds"
 
     @property
+    def unit_of_rules(self) -> str:
+        return "minutes under demand"
+
+    @property
     def needs(self) -> Metric:
         return catalog.RUNNING
 
     def slices(self, scope: Scope) -> str:
-        by = scope.by_for(catalog.RUNNING)
-        return f"({_least_requests(SLICE, by, scope)}) >= bool {self.demand}"
+        # In the first minute of a service its rate is not known yet: that is no failure.
+        return f"{self._demanded(scope)} and {_made(scope)}"
 
     def good_slices(self, scope: Scope) -> str:
-        made = sum_rate(Selector(catalog.GENERATION_TOKENS), SLICE, scope)
-        return f"({self.slices(scope)}) * ({made} >= bool {number(self.floor)})"
+        return f"{self._demanded(scope)} * ({_made(scope)} >= bool {number(self.floor)})"
 
     def count(self, requests: Sequence[Request], /) -> Count | None:
         """Second by second, which is stricter than production's minutes; tokens are spread over each decode."""
@@ -87,6 +94,9 @@ class ThroughputSli(SliceSli):
         tokens = _tokens_per_second(requests, origin, seconds)
         demanded = [s for s, low in enumerate(_least_in_flight(requests, origin, seconds)) if low >= self.demand]
         return Count(sum(tokens[s] >= self.floor for s in demanded), len(demanded))
+
+    def _demanded(self, scope: Scope) -> str:
+        return f"(({_least_requests(SLICE, scope.by_for(catalog.RUNNING), scope)}) >= bool {self.demand})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +134,11 @@ class StallSli(SliceSli):
         return None
 
     def _busy(self, scope: Scope) -> str:
-        return f"(({_least_requests(duration(self.within), _each_engine(scope), scope)}) >= bool 1)"
+        window, each = duration(self.within), _each_engine(scope)
+        # An engine that came up within the window has had no time to fail.
+        tokens = scope.over("last_over_time", Selector(catalog.GENERATION_TOKENS), SLICE, ago=window)
+        known = aggregate("sum", tokens, each)
+        return f"((({_least_requests(window, each, scope)}) >= bool 1) and {known})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +176,11 @@ class SaturationSli(SliceSli):
 def _each_engine(scope: Scope) -> tuple[str, ...]:
     """The labels that tell single engines apart: a data-parallel deployment has several behind one address."""
     return tuple(dict.fromkeys((*scope.by_for(catalog.RUNNING), "instance", "engine")))
+
+
+def _made(scope: Scope) -> str:
+    """PromQL: output tokens per second in the last slice."""
+    return sum_rate(Selector(catalog.GENERATION_TOKENS), SLICE, scope)
 
 
 def _least_requests(window: str, by: Sequence[str], scope: Scope) -> str:
