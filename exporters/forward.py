@@ -22,6 +22,7 @@ from opentelemetry.util.re import parse_env_headers
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.core import Metric as Exposed
 
+from exporters.fetch import without_password
 from exporters.otlp import PROTOBUF
 from exporters.spans import REQUEST_SPAN
 from slo import catalog
@@ -118,7 +119,7 @@ class Forwarder:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.tally = Tally()
-        self._url = url
+        self._url, self._shown = url, without_password(url)
         self._sampler = sampler
         self._max_queue = max_queue
         self._sleep = sleep
@@ -169,7 +170,7 @@ class Forwarder:
         self._lose(self._queue, "shutdown")
         await self._client.aclose()
         if lost := self.tally.unsent["shutdown"]:
-            log.warning("forward %s: ended with %d spans not sent", self._url, lost)
+            log.warning("forward %s: ended with %d spans not sent", self._shown, lost)
 
     async def _run(self) -> None:
         while True:
@@ -218,7 +219,7 @@ class Forwarder:
     def _say(self, problem: str | None) -> None:
         if problem != self._problem:
             level, said = (logging.WARNING, problem) if problem else (logging.INFO, "takes spans again")
-            log.log(level, "forward %s: %s", self._url, said)
+            log.log(level, "forward %s: %s", self._shown, said)
         self._problem = problem
 
     def _done(self, parcels: Collection[_Parcel]) -> int:

@@ -169,9 +169,13 @@ def test_what_is_refused_is_not_sent_again(caplog: pytest.LogCaptureFixture) -> 
 
     with Upstream() as upstream:
         upstream.status = 400
+        upstream.url = upstream.url.replace("http://", "http://me:secret@")
         tally = session(upstream, work)
     assert (tally.sent, tally.unsent["refused"]) == (0, 3)
     assert len([record for record in caplog.records if "HTTP 400" in record.getMessage()]) == 1
+    assert "secret" not in "".join(
+        record.getMessage() for record in caplog.records if record.name.startswith("exporters")
+    )
 
 
 def test_an_hour_without_upstream(caplog: pytest.LogCaptureFixture) -> None:
