@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from slo import packing, render, rules
+from slo import kubernetes, packing, render, rules
 from slo.dashboards import boards
 from slo.promql import EXPORTER
 from slo.rule import Links, RuleGroup
@@ -26,7 +26,7 @@ def build(
     ValueError when services, SLOs or groups share a name, or names the SLO that needs what `source` lacks.
     """
     files = _rule_files(rule_groups(specs, source, isolated=isolated, links=links), fmt)
-    return files | {f"dashboards/{name}": render.dashboard(model) for name, model in boards(specs).items()}
+    return files | _dashboard_files(boards(specs), fmt)
 
 
 def rule_groups(
@@ -72,6 +72,14 @@ def _rule_files(files: Mapping[str, Sequence[RuleGroup]], fmt: str) -> dict[str,
     if fmt == "configmap":
         return {f"rules/{n}.yaml": render.config_map(f"llm-{n}", f"{n}.yaml", groups) for n, groups in parts}
     return {f"rules/{n}.yaml": render.prometheus_rule(f"llm-{n}", groups) for n, groups in parts}
+
+
+def _dashboard_files(models: Mapping[str, Mapping[str, object]], fmt: str) -> dict[str, str]:
+    as_object = {"operator": kubernetes.grafana_dashboard, "configmap": kubernetes.config_map}.get(fmt)
+    if as_object is None:
+        return {f"dashboards/{name}": render.dashboard(model) for name, model in models.items()}
+    named = ((name.removesuffix(".json"), model) for name, model in models.items())
+    return {f"dashboards/{name}.yaml": as_object(name, model) for name, model in named}
 
 
 def write(out: Path, files: Mapping[str, str]) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 import kubernetes_validate
 import pytest
 import yaml
-from boards_as_read import BOARDS, Board
+from boards_as_read import BOARDS, SPECS, Board
 
+from slo import artefacts
 from slo.kubernetes import config_map, grafana_dashboard
+from slo.spec import load
 
 each_board = pytest.mark.parametrize(("name", "board"), BOARDS.items(), ids=BOARDS.keys())
 # A ConfigMap may hold 1 MiB.
@@ -43,3 +45,12 @@ def test_text_survives_yaml(rendered: Callable[[str, Mapping[str, object]], str]
     found = yaml.safe_load(rendered("odd", board))
     text = found["spec"]["json"] if "spec" in found else found["data"]["llm-slo-odd.json"]
     assert json.loads(text) == board
+
+
+@pytest.mark.parametrize(("fmt", "kind"), [("operator", "GrafanaDashboard"), ("configmap", "ConfigMap")])
+def test_build_writes_objects(fmt: str, kind: str) -> None:
+    """The formats of `slo-gen build` that mean Kubernetes give an object per board, and no JSON beside them."""
+    files = artefacts.build([load(SPECS / "chat.yaml")], fmt=fmt)
+    found = {path: yaml.safe_load(text) for path, text in files.items() if path.startswith("dashboards/")}
+    assert set(found) == {f"dashboards/{name.removesuffix('.json')}.yaml" for name in BOARDS}
+    assert {item["kind"] for item in found.values()} == {kind}
