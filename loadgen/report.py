@@ -83,13 +83,13 @@ def text(recording: Recording, summary: Summary, verdict: Verdict | None = None,
     if verdict is None and cut is not None:
         parts.append(str(cut))
     tables = (facts(recording, summary), latencies(summary), server(recording))
-    return "\n\n".join([*parts, describe(recording), *(_columns(table) for table in tables if table)])
+    return "\n\n".join([*parts, describe(recording), *(columns(table) for table in tables if table)])
 
 
 def verdict_text(verdict: Verdict) -> str:
     """The verdict for a terminal: the outcome, why, and every check."""
     lines = [str(verdict.outcome), *(f"  in doubt: {doubt}" for doubt in verdict.doubts)]
-    lines.append(_columns([(f"  {outcome}", *cells) for outcome, *cells in check_rows(verdict)[1:]]))
+    lines.append(columns([(f"  {outcome}", *cells) for outcome, *cells in check_rows(verdict)[1:]]))
     return "\n".join([*lines, *(f"  {note}" for note in notes(verdict))])
 
 
@@ -122,7 +122,7 @@ def comparison_text(comparison: Comparison) -> str:
         for c in comparison.changes
     ]
     problems = [f"not comparable: {problem}" for problem in comparison.problems]
-    return "\n".join([*problems, _columns(rows), *comparison_notes(comparison)])
+    return "\n".join([*problems, columns(rows), *comparison_notes(comparison)])
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def junit(verdict: Verdict, service: str) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
-def _columns(rows: Sequence[Row]) -> str:
+def columns(rows: Sequence[Row]) -> str:
     """Rows in aligned columns; the last one is as wide as it likes."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
