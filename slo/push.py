@@ -1,6 +1,7 @@
 """Dashboards into a Grafana, through grafana-client: one folder, stable uids, and a new version only for a change."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Grafana:
 
     def __init__(self, url: str, token: str) -> None:
         self.url = url.rstrip("/")
+        if not re.match(r"https?://[^/]", self.url):
+            raise PushError(f"{url!r} is no URL; write it like http://host:3000")
         with self._explained():
             self._api = GrafanaApi.from_url(self.url, credential=TokenAuth(token))
 
@@ -77,10 +80,10 @@ class Grafana:
             yield
         except GrafanaException as error:
             raise PushError(f"{self.url} answered {error.status_code}: {_reason(error)}") from None
-        except OSError as error:  # niquests' errors derive from it
-            raise PushError(f"{self.url} cannot be reached: {error}") from None
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):  # no JSON, or not Grafana's
             raise PushError(f"{self.url} answers, but not as Grafana does; give the root URL of Grafana") from None
+        except OSError as error:  # what niquests raises derives from it
+            raise PushError(f"{self.url} cannot be reached: {_cause(error)}") from None
 
 
 def _of_ours(wanted: Model, there: Model) -> Model:
@@ -91,6 +94,13 @@ def _of_ours(wanted: Model, there: Model) -> Model:
 def _diff(before: Model, after: Model) -> list[str]:
     old, new = (render.dashboard(model).splitlines() if model else [] for model in (before, after))
     return list(difflib.unified_diff(old, new, "in Grafana", "wanted", n=1, lineterm=""))
+
+
+def _cause(error: BaseException) -> str:
+    """What the system said, below the layers of the HTTP library."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _reason(error: GrafanaException) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_servers import serving
 
 from slo.cli import main
 
@@ -159,9 +160,26 @@ def test_refusals_say_what_to_do(status: int, said: str, capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("token")
-def test_an_unreachable_grafana_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody listening is one line and exit code 2."""
-    assert main(["push", SPEC, "--grafana", "http://127.0.0.1:9"]) == 2
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:9", "cannot be reached: Connection refused"),
+        ("localhost:3000", "is no URL"),
+        ("", "is no URL"),
+        ("http://[::1", "root URL"),
+    ],
+)
+def test_an_unreachable_grafana_is_one_line(url: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody listening and no URL are one line and exit code 2."""
+    assert main(["push", SPEC, "--grafana", url]) == 2
     err = capsys.readouterr().err
-    assert "cannot be reached" in err
+    assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("token")
+def test_a_page_in_place_of_an_api_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A proxy that answers everything with a log-in page is not taken for a Grafana."""
+    with serving(lambda *_: (200, "<html>Log in</html>")) as url:
+        assert main(["push", SPEC, "--grafana", url]) == 2
+    assert "not as Grafana does" in capsys.readouterr().err
