@@ -9,9 +9,10 @@ from slo.promql import Scope, equals
 from slo.replay import TILE, History
 from slo.sli import Request, RequestSli, exact
 from slo.spec import Slo, Spec
-from slo.windows import MINUTE
+from slo.windows import DAY, MINUTE
 
 STEP = MINUTE
+LONGEST_TEST = 30 * DAY
 # Recorded series that cover less of the span than this give way to the SLI's own PromQL, where that has more.
 _COVERED = 0.9
 
@@ -28,11 +29,13 @@ def from_prometheus(prometheus: Prometheus, spec: Spec, source: str, start: int,
 
 
 def from_requests(spec: Spec, requests: Sequence[Request]) -> list[History]:
-    """A history per SLO that requests can judge; each counts when it was over."""
+    """A history per SLO that requests can judge; each counts when it was over. ValueError for a test of many days."""
     if not requests:
         return []
     ends = [request.start + (request.e2e or request.ttft or 0) for request in requests]
     times = range(int(min(ends)) // STEP * STEP, int(max(ends)) + TILE + STEP, STEP)
+    if len(times) > LONGEST_TEST // STEP:
+        raise ValueError(f"the requests lie {len(times) * STEP / DAY:.0f} days apart; that is no load test")
     found = []
     for slo in spec.slos:
         if isinstance(slo.sli, RequestSli):
@@ -49,7 +52,7 @@ def _of_slo(prometheus: Prometheus, slo: Slo, scope: Scope, times: range) -> Ite
         own_good, own_total = _evaluated(prometheus, slo, scope, times)
         good, total = (own_good, own_total) if _most(own_total) > _most(total) else (good, total)
     for group, samples in sorted(total.items(), key=lambda item: sorted(item[0])):
-        known = times[times.index(int(min(samples))) :]
+        known = [at for at in times if at >= min(samples)]
         good_rates, total_rates = ([found.get(at, 0.0) for at in known] for found in (good.get(group, {}), samples))
         yield History(slo=slo, group=dict(group), start=known[0], step=STEP, good=good_rates, total=total_rates)
 

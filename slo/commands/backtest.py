@@ -15,7 +15,7 @@ from slo.commands import common, flags, live
 from slo.history import from_prometheus, from_requests
 from slo.promql import duration
 from slo.replay import History, Policy
-from slo.runs import RunError, read_requests
+from slo.runs import read_requests
 from slo.spec import Slo, Spec
 from slo.windows import BURN_ALERTS, DAY
 
@@ -64,16 +64,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _histories(args: argparse.Namespace, specs: Sequence[Spec], start: int, end: int) -> list[History]:
-    if args.records:
-        try:
-            requests = read_requests(args.records)
-        except RunError as error:
-            raise common.UsageError(str(error)) from None
-        return [history for spec in specs for history in from_requests(spec, requests)]
     try:
+        if args.records:
+            requests = read_requests(args.records)
+            return [history for spec in specs for history in from_requests(spec, requests)]
         with live.prometheus(args) as server:
             return [h for spec in specs for h in from_prometheus(server, spec, args.source, start, end)]
-    except ValueError as error:  # the source lacks a family
+    except ValueError as error:  # no usable records, or the source lacks a family
         raise common.UsageError(str(error)) from None
 
 

@@ -123,6 +123,8 @@ def _query(metric: Node, sources: Mapping[str, Node], take: Callable[[str], Wind
         return take(query.text())
     except QueryError as error:
         raise query.error(str(error)) from None
+    except RecursionError:
+        raise query.error("too many operators or brackets inside each other") from None
 
 
 def _source_type(source: Node, sources: Mapping[str, Node]) -> Node:

@@ -6,6 +6,7 @@ A query is taken only where that keeps its meaning. Anything else is a QueryErro
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -103,11 +104,11 @@ def _render(node: Any, change: Change) -> str:
     text = partial(_render, change=change)
     match _kind(node):
         case "VectorSelector":
-            return _selector(node)
+            return _name(node) + _shift(node)
         case "MatrixSelector":
-            return f"{_selector(node.vector_selector)}[{duration(node.range.total_seconds())}]"
+            return f"{_name(node.vector_selector)}[{_span(node.range)}]{_shift(node.vector_selector)}"
         case "SubqueryExpr":
-            return f"{text(node.expr)}[{duration(node.range.total_seconds())}:{_step(node)}]"
+            return f"{text(node.expr)}[{_span(node.range)}:{_step(node)}]{_shift(node)}"
         case "ParenExpr":
             return f"({text(node.expr)})"
         case "UnaryExpr":
@@ -124,20 +125,30 @@ def _render(node: Any, change: Change) -> str:
     return str(node)
 
 
-def _selector(node: Any) -> str:
-    # The parser's own text of a selector leaves quotes and backslashes in values as they are.
-    if node.offset is not None or node.at is not None:
-        raise QueryError("an offset or @: alerts and budgets look at the present")
+def _name(node: Any) -> str:
+    """A selector's name and matchers. The parser's own text leaves quotes and backslashes in values as they are."""
     if node.matchers.or_matchers:
         raise QueryError("alternatives between matchers, which Prometheus does not have")
     matchers = sorted(str(Matcher(m.name, _OPERATORS[str(m.op)], m.value)) for m in node.matchers.matchers)
     return f"{node.name or ''}{{{','.join(matchers)}}}" if matchers or not node.name else str(node.name)
 
 
+def _shift(node: Any) -> str:
+    """The offset of a selector or subquery."""
+    if node.at is not None:
+        raise QueryError("a fixed time (@): alerts and budgets look at the present")
+    if node.offset is None:
+        return ""
+    return f" offset {'-' if node.offset < timedelta() else ''}{_span(abs(node.offset))}"
+
+
 def _step(node: Any) -> str:
-    if node.offset is not None or node.at is not None:
-        raise QueryError("an offset or @: alerts and budgets look at the present")
-    return duration(node.step.total_seconds()) if node.step else ""
+    return _span(node.step) if node.step else ""
+
+
+def _span(length: timedelta) -> str:
+    seconds = length.total_seconds()
+    return duration(seconds) if seconds == int(seconds) else f"{round(seconds * 1000)}ms"
 
 
 # --- what changes ----------------------------------------------------------------------------------------------------
@@ -152,15 +163,15 @@ def _over_window(node: Any) -> str | None:
     if name not in _RATES or (name == "increase" and _kind(arg) == "SubqueryExpr"):
         raise QueryError(f"{name}() over a range of its own; use rate() over {MARK}, or increase()")
     if _kind(arg) == "MatrixSelector":
-        return f"{_RATES[name]}({_selector(arg.vector_selector)}[{MARK}])"
-    return f"{name}({_render(arg.expr, lambda _node: None)}[{MARK}:{_step(arg)}])"
+        return f"{_RATES[name]}({_name(arg.vector_selector)}[{MARK}]{_shift(arg.vector_selector)})"
+    return f"{name}({_render(arg.expr, lambda _node: None)}[{MARK}:{_step(arg)}]{_shift(arg)})"
 
 
 def _rate(node: Any) -> str | None:
     """Counters become their rate, below sums and differences only: of anything else a rate says something else."""
     kind = _kind(node)
     if kind == "VectorSelector":
-        return f"rate({_selector(node)}[{MARK}])"
+        return f"rate({_name(node)}[{MARK}]{_shift(node)})"
     if kind == "ParenExpr" or (kind, str(getattr(node, "op", ""))) in _LINEAR:
         return None
     raise QueryError(f"counters may be added, subtracted and summed; for anything else give rates over {MARK}")

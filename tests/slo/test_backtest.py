@@ -210,6 +210,17 @@ def test_a_load_test_is_replayed(spec: str, tmp_path: Path, capsys: pytest.Captu
     assert found["chat-up"]["firings"] == []
 
 
+def test_a_clock_that_jumps_is_no_load_test(spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Requests years apart are refused, not spread over millions of minutes."""
+    path = tmp_path / "run.jsonl"
+    header = {"started_unix_ns": 0, "fingerprint": {"model": "m"}, "load": {}}
+    lines = [{"format": "llm-slo-records", "version": 1, "header": header}]
+    lines += [{"scheduled_ns": at * NS, "done_ns": at * NS} for at in (0, 1_790_000_000)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["backtest", spec, "--records", str(path)]) == 2
+    assert "days apart; that is no load test" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("broken", ["", "[]", "{}"])
 def test_other_files_are_no_records(broken: str, spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is no records file is one line and exit code 2."""
