@@ -77,12 +77,12 @@ def text(slo: Slo, spec: Spec) -> list[str]:
         f"{slo.id}: {_percent(slo.objective)} of {unit} shall be good over {period}. Good: {slo.sli.condition}.",
         f"  {_source(slo, spec)}",
         f"  Error budget: {_percent(slo.error_budget)} of {unit} may be bad. A total outage spends all of it in "
-        f"{_time(slo.error_budget * slo.period)}; with {_percent(slo.error_budget)} bad it lasts exactly {period}.",
+        f"{time(slo.error_budget * slo.period)}; with {_percent(slo.error_budget)} bad it lasts exactly {period}.",
         f"  Somebody is paged once more than {_percent(page.threshold)} of the last {duration(page.alert.long)} was "
         f"bad, and of the last {duration(page.alert.short)} too: {page.factor:.3g} times what the budget allows.",
         *_events(unit, page),
         *(f"  {line}" for line in tables.text(_HEADER, [_row(one) for one in told])),
-        f"  Add up to {_time(LATE_HOUR)} for scrapes and evaluation ({_time(LATE_LONG)} where windows are longer than "
+        f"  Add up to {time(LATE_HOUR)} for scrapes and evaluation ({time(LATE_LONG)} where windows are longer than "
         "1h). Budget gone and reset are those of a total outage under even traffic.",
     ]
 
@@ -112,9 +112,9 @@ def _row(told: Explained) -> Sequence[str]:
         f"{duration(alert.long)} + {duration(alert.short)}",
         f"{told.factor:.3g}",
         f"{_percent(told.threshold)} bad",
-        *(_time(seconds) for seconds in told.detects.values()),
+        *(time(seconds) for seconds in told.detects.values()),
         "-" if told.budget_spent is None else _percent(told.budget_spent),
-        _time(told.resets),
+        time(told.resets),
     )
 
 
@@ -122,8 +122,8 @@ def _percent(share: float) -> str:
     return f"{share * 100:.4g} %"
 
 
-def _time(seconds: float | None) -> str:
-    """The two largest units that matter: `1d 12h`, `10m`, `52s`."""
+def time(seconds: float | None) -> str:
+    """Seconds in the two largest units that matter: `1d 12h`, `10m`, `52s`; `never` for None."""
     if seconds is None:
         return "never"
     whole = round(seconds)

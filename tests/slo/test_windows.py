@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.windows import BURN_ALERTS, DAY, HOUR, MINUTE
+from slo.windows import BURN_ALERTS, DAY, HOUR, MINUTE, BurnAlert
 
 PAGE_FAST = BURN_ALERTS[0]
 
@@ -36,3 +36,58 @@ def test_every_alert_can_fire_and_never_within_budget(budget: float, period: int
         assert seen <= max(alert.long / 6, 1.5 * budget * alert.long) * 1.000001
         assert factor >= 1.0
         assert factor > 1.0 or alert.share_factor(period) == 1.0
+
+
+def simulated(
+    alert: BurnAlert, bad: float, budget: float, period: int, lasts: int
+) -> tuple[int | None, int | None, float]:
+    """An outage of `lasts` steps of a 60th of the short window: when it trips, when it resets, budget gone at the trip.
+
+    Even traffic of one event a step, good for longer than the long window before.
+    """
+    step, long = alert.short // 60, alert.long // (alert.short // 60)
+    errors = [0.0] * long + [bad] * lasts + [0.0] * 61
+    limit = alert.factor(budget, period) * budget
+    trips = [
+        sum(errors[i - long + 1 : i + 1]) / long > limit and sum(errors[i - 59 : i + 1]) / 60 > limit
+        for i in range(long, len(errors))
+    ]
+    first = trips.index(True) + 1 if True in trips else None
+    last = len(trips) - trips[::-1].index(True) if True in trips else None
+    spent = bad * (first or 0) * step / (budget * period)
+    return first, last, spent
+
+
+@given(st.sampled_from(BURN_ALERTS), st.floats(0.02, 1.0), st.floats(0.0005, 0.3), st.sampled_from([7 * DAY, 30 * DAY]))
+def test_detection_reset_and_budget_are_what_a_simulation_finds(
+    alert: BurnAlert, bad: float, budget: float, period: int
+) -> None:
+    """The formulas against rolling windows over even traffic, to a step of the simulation."""
+    step = alert.short / 60
+    lasts = alert.long // int(step)  # long enough to trip if it ever does
+    trips, resets, spent = simulated(alert, bad, budget, period, lasts)
+    seconds = alert.detection_seconds(bad, budget, period)
+    if seconds is None:
+        assert trips is None
+        return
+    limit = alert.factor(budget, period) * budget
+    if trips is None:  # the last step would be the one: a matter of rounding
+        assert limit == pytest.approx(bad, rel=0.01)
+        return
+    # The short window is never the later one: a 12th of the long window fills first.
+    assert trips * step == pytest.approx(seconds, abs=1.01 * step)
+    assert resets is not None
+    assert (resets - lasts) * step == pytest.approx(alert.reset_seconds(bad, budget, period), abs=1.01 * step)
+    assert spent == pytest.approx(
+        alert.budget_spent(bad, budget, period), rel=0.01, abs=bad * step / (budget * period) * 1.01
+    )
+
+
+@given(st.sampled_from(BURN_ALERTS), st.floats(0.0005, 0.3), st.sampled_from([7 * DAY, 28 * DAY, 30 * DAY, 90 * DAY]))
+def test_an_uncapped_page_has_spent_its_share_whatever_the_outage(alert: BurnAlert, budget: float, period: int) -> None:
+    """Where no cap applies, an alert trips when exactly its share of the budget is gone, for any error ratio."""
+    if alert.factor(budget, period) < alert.share_factor(period) or alert.share_factor(period) == 1.0:
+        return
+    for bad in (0.5, 1.0):
+        spent = alert.budget_spent(bad, budget, period)
+        assert spent is None or spent == pytest.approx(alert.budget_share)
