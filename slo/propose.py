@@ -71,7 +71,7 @@ def _latency_evidence(run: Run, values: Sequence[float] | None, objective: float
     if not values:
         return Evidence(path=path, count=0, size=0)
     ordered = sorted(values)
-    size = len(values) / (tail_tau(values, objective) if run.ordered else 1)
+    size = len(values) / tail_tau(values, objective)
     observed = ordered[math.ceil(objective * len(ordered)) - 1]
     bound = quantile_bound(ordered, objective, size, confidence)
     return Evidence(path=path, count=len(values), size=size, observed=observed, bound=bound)

@@ -1,7 +1,7 @@
 """What load tests measured: the records and baseline files of `slo-load`, read by their documented format.
 
-Latencies are the client's and count from the intended start. Only a records file keeps the order of the requests,
-and with it what they say about each other.
+Latencies are the client's and count from the intended start. Their order tells how much requests say about each
+other; a baseline keeps the order of its latencies, but of failures only how many there were.
 """
 
 import json
@@ -41,7 +41,7 @@ class Origin:
 class Run:
     """One load test: seconds of each latency by its name, and whether each request that counts was answered.
 
-    `ordered` says that values stand in the order of the requests, not sorted.
+    All in the order of the requests, but for the answers where `ordered` is False.
     """
 
     origin: Origin
@@ -71,7 +71,7 @@ def read_requests(path: Path) -> list[Request]:
 
 
 def _baseline(path: Path, body: dict[str, Any]) -> Run:
-    """A baseline keeps sorted TTFT and TPOT values, and of everything else only figures."""
+    """A baseline keeps TTFT and TPOT values, and of everything else only figures."""
     _expect_format(body, BASELINE)
     outcomes: dict[str, int] = body["summary"]["outcomes"]
     bad = sum(count for outcome, count in outcomes.items() if outcome not in NOT_COUNTED | {"ok"})

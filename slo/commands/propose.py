@@ -62,7 +62,7 @@ def _spec(args: argparse.Namespace, runs: Sequence[Run], proposals: Sequence[Pro
     if any(one.origin.simulated for one in runs):
         yield "# SIMULATED runs say nothing about real hardware."
     if not all(one.ordered for one in runs):
-        yield "# Baselines keep no order: their requests are taken as independent. Records allow for dependence."
+        yield "# Baselines keep no order of failures: they are taken as independent. Records allow for dependence."
     yield "# A run knows only what happened in it: this load on this hardware, and no rarer events."
     yield f"apiVersion: {API_VERSION}"
     yield f"service: {args.service or _slug(runs[0].origin.model)}"

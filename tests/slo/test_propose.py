@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from loadgen.arrivals import NS, Load
 from loadgen.baseline import encode as encode_baseline
 from loadgen.baseline import from_recording
-from loadgen.record import Client, ErrorCategory, Fingerprint, Footer, Header, Recording, RequestRecord, encode
+from loadgen.record import Client, ErrorCategory, Fingerprint, Footer, Header, Recording, RequestRecord, Sample, encode
 from loadgen.workload import Workload
 from slo import catalog
 from slo.cli import main
@@ -162,7 +162,11 @@ def test_requests_read_here_are_those_the_load_generator_tells(tmp_path: Path) -
     """Every field of every request agrees with loadgen's own reading, errors of each kind included."""
     errors: dict[int, ErrorCategory] = {1: "http_5xx", 2: "http_429", 3: "timeout", 4: "client_error", 5: "cancelled"}
     recording = _recording(_ttfts(20), errors)
-    assert read_requests(_records(tmp_path / "r.jsonl", recording)) == recording.requests()
+    path = _records(tmp_path / "r.jsonl", recording)
+    whole = path.read_text().splitlines(keepends=True)
+    sample = encode(Sample(at_ns=NS, values={"llm_requests_running": (3.0,)})) + "\n"
+    path.write_text("".join([*whole[:5], sample, *whole[5:]]))  # as `slo-load run` puts them between the requests
+    assert read_requests(path) == recording.requests()
 
 
 def test_a_proposal_is_a_spec(records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,9 +203,10 @@ def test_the_worst_run_decides(records: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_baseline_does_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A baseline gives TTFT and TPOT of the same values, with the caveat that it keeps no order; it has no e2e."""
+    """A baseline gives TTFT and TPOT of the same values, in their order; of failures it keeps none, and no e2e."""
     path = tmp_path / "baseline.json"
-    path.write_text(encode_baseline(from_recording(_recording(_ttfts(3000), {7: "http_5xx", 8: "http_4xx"}))))
+    recording = _recording(_ttfts(3000), {7: "http_5xx", 8: "http_4xx"})
+    path.write_text(encode_baseline(from_recording(recording, "none")))
     assert main(["propose", str(path), "--period", "7d", "--service", "chat"]) == 0
     out, err = capsys.readouterr()
     spec = yaml.safe_load(out)
@@ -211,7 +216,9 @@ def test_a_baseline_does_too(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         "tpot": "95%",
         "availability": "99.5%",
     }
-    assert "Baselines keep no order" in out
+    assert "Baselines keep no order of failures" in out
+    values = [request.ttft for request in recording.requests() if request.ttft is not None]
+    assert read(path).latencies["ttft"] == pytest.approx(values, abs=1e-6)
     assert "nothing proposed for e2e" in out
     assert f"nothing proposed for e2e: {path} holds no values of it" in err
 
