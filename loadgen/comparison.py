@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from statistics import median
 from typing import Any
 
 from loadgen.baseline import Baseline
 from loadgen.record import plain
-from loadgen.regression import Change, Spread, change, inverse, likeness, mean_spread, quantile_spread
+from loadgen.regression import Change, Spread, change, inverse, likeness, mean_spread, quantile_spread, shares_below
 
 # The chance that runs of an unchanged service fail a comparison, all its figures together.
 FALSE_ALARMS = 0.05
@@ -33,6 +32,10 @@ class _Figure:
             return quantile_spread(self.values(run), self.q)
         rate = mean_spread(self.values(run))
         return inverse(rate) if rate else None
+
+    def parts(self, run: Baseline) -> Sequence[float]:
+        """What tells of the schedule in each part of a run."""
+        return self.values(run) if self.q is None else shares_below(self.values(run), self.q)
 
 
 def _quantile(name: str, q: float, tolerances: int) -> _Figure:
@@ -106,10 +109,7 @@ def _has(figure: _Figure, before: Sequence[Baseline], after: Sequence[Baseline])
 
 
 def _likeness(figure: _Figure, before: Sequence[Baseline], after: Sequence[Baseline]) -> float:
-    if figure.q is None:
-        return 0.0
-    like = partial(likeness, q=figure.q)
-    return median(like(figure.values(old), figure.values(new)) for old in before for new in after)
+    return median(likeness(figure.parts(old), figure.parts(new)) for old in before for new in after)
 
 
 def _problems(before: Sequence[Baseline], after: Sequence[Baseline]) -> Iterator[str]:

@@ -20,8 +20,10 @@ from loadgen.arrivals import Load, parse_stages
 from loadgen.conversation import Files
 from loadgen.job import Job, Wire
 from loadgen.progress import Progress
+from loadgen.provenance import commit
 from loadgen.record import Client, Footer, Header, Line, append
 from loadgen.runner import Write, run
+from loadgen.sampling import sampled
 from loadgen.target import Target, TargetError, control, inspect, resolve
 from loadgen.workers import WorkerError, run_workers
 from loadgen.workload import Workload
@@ -45,7 +47,8 @@ class RunError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to measure. `timeout` is in seconds, per request; `metrics` are expositions that tell of engine and GPUs.
+    """What to measure. `timeout` is in seconds, per request; `metrics` are expositions of engine and GPUs that
+    are sampled during the run.
 
     `headers` go with every request, `cafile` holds the authorities to trust, `workers` is the number of processes
     (None: as many as the load needs), `ray` a cluster to run them on, `tokenizer` a local `tokenizer.json`.
@@ -81,7 +84,11 @@ def measure(
     job = _job(plan, quiet)
     _raise_descriptor_limit()
     progress = None if quiet else Progress(plan.load, sys.stderr)
-    with _line_writer(records, force) as write, _counted(write, listen_metrics) as write_and_count:
+    with (
+        _line_writer(records, force) as write,
+        sampled(write, plan.metrics) as write_and_sample,
+        _counted(write_and_sample, listen_metrics) as write_and_count,
+    ):
         try:
             return _run(plan, job, records, write_and_count, progress)
         except OSError as error:
@@ -127,6 +134,7 @@ def _job(plan: Plan, quiet: bool) -> Job:
         load=plan.load,
         fingerprint=fingerprint,
         client=client_facts,
+        commit=commit(os.environ, Path.cwd()),
     )
     return Job(header, Wire(address, plan.target.base_path, headers), files, workers=_workers(plan))
 

@@ -36,8 +36,8 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     add("--api-key-env", metavar="VAR", help="environment variable that holds the API key")
     add("--cacert", metavar="FILE", help="certificates of the authorities to trust instead of the system's")
     add("--timeout", type=positive, default=120.0, metavar="S", help="per request (default: %(default)g s)")
-    add("--metrics", action="append", metavar="URL", help="expositions to read cache settings and GPU names from "
-        "(default: the target's /metrics)")  # fmt: skip
+    add("--metrics", action="append", metavar="URL", help="/metrics of sidecar, engine or GPU exporter: tells cache "
+        "settings and GPU names (default: the target's); KV cache, queue and GPUs are sampled each second")  # fmt: skip
 
 
 def add_load(parser: argparse.ArgumentParser) -> None:

@@ -96,18 +96,24 @@ def inverse(spread: Spread) -> Spread:
     return Spread(log=-spread.log, below=spread.above, above=spread.below)
 
 
-def likeness(old: Sequence[float], new: Sequence[float], q: float) -> float:
-    """How much of the noise of two runs' q-quantiles is the same, 0 to 1: that of one schedule sent to both.
+def likeness(old: Sequence[float], new: Sequence[float]) -> float:
+    """How much of the noise of two runs is the same, 0 to 1: that of one schedule sent to both.
 
-    The correlation of the shares below the quantile, stretch by stretch, less one standard error.
+    The correlation of a figure of their consecutive parts, less one standard error.
     """
-    if min(len(old), len(new)) < 4 * _STRETCHES:
+    if len(old) != len(new) or len(old) < 10 or not (stdev(old) and stdev(new)):
         return 0.0
-    shares = [_shares_below(values, q) for values in (old, new)]
-    if min(map(stdev, shares)) == 0:
-        return 0.0
-    seen = min(correlation(*shares), 0.999)
-    return max(0.0, math.tanh(math.atanh(seen) - 1 / math.sqrt(_STRETCHES - 3)))
+    seen = max(-0.999, min(correlation(old, new), 0.999))
+    return max(0.0, math.tanh(math.atanh(seen) - 1 / math.sqrt(len(old) - 3)))
+
+
+def shares_below(values: Sequence[float], q: float) -> list[float]:
+    """Part by part of a run, the share of its values up to the q-quantile of all; empty for too few values."""
+    if len(values) < 4 * _STRETCHES:
+        return []
+    middle = sorted(values)[int(q * len(values))]
+    edges = [i * len(values) // _STRETCHES for i in range(_STRETCHES + 1)]
+    return [mean(value <= middle for value in values[begin:end]) for begin, end in pairwise(edges)]
 
 
 def change(
@@ -168,12 +174,6 @@ def _between(old: Sequence[Spread], new: Sequence[Spread], confidence: float) ->
 
 def _z(confidence: float) -> float:
     return NormalDist().inv_cdf(confidence)
-
-
-def _shares_below(values: Sequence[float], q: float) -> list[float]:
-    middle = sorted(values)[int(q * len(values))]
-    edges = [i * len(values) // _STRETCHES for i in range(_STRETCHES + 1)]
-    return [mean(value <= middle for value in values[begin:end]) for begin, end in pairwise(edges)]
 
 
 def _autocorrelation(parts: Sequence[float]) -> float:

@@ -23,12 +23,15 @@ def count_samples(sli: Sli, samples: Sequence[Sample]) -> Count | None:
 
 
 def _count_stalls(sli: StallSli, samples: Sequence[Sample]) -> Count | None:
-    """At each sample, of the engines that had requests in flight for so long, those that made a token since."""
+    """At each sample, of the engines that had requests in flight for so long, those that made a token since.
+
+    None when none had: the run was too short for the SLI, or idle.
+    """
     engines = list(zip(*(_engines(sample) for sample in samples), strict=False))
     if not engines:
         return None
     verdicts = [verdict for engine in engines for verdict in _stalls(sli.within, samples, engine)]
-    return Count(sum(verdicts), len(verdicts))
+    return Count(sum(verdicts), len(verdicts)) if verdicts else None
 
 
 def _engines(sample: Sample) -> list[tuple[float, float]]:

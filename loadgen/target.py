@@ -24,6 +24,7 @@ _INFO_SAMPLES = (
     catalog.GPU_INFO.name,
     *(upstream.name for upstream in catalog.GPU_TEMPERATURE.upstream["dcgm"]),
 )
+_DRIVER_LABELS = ("driver", "DCGM_FI_DRIVER_VERSION")
 # What shapes latency and stays from start to start, which the number of blocks does not.
 _CACHE_LABELS = ("block_size", "cache_dtype", "enable_prefix_caching", "gpu_memory_utilization", "kv_offloading_size")
 
@@ -116,7 +117,9 @@ def inspect(
         model=", ".join(chosen),
         engine=str(owner) if owner else None,
         engine_version=str(version) if version else None,
+        engine_args=_engine_args(labels, [card for card in cards if card.get("id") in chosen]),
         gpus=_gpus(labels),
+        driver=next((found[key] for found in labels for key in _DRIVER_LABELS if found.get(key)), None),
         cache_config={key: found[key] for found in labels for key in _CACHE_LABELS if key in found},
         simulated=_SIMULATED_HEADER in response.headers,
     )
@@ -180,6 +183,15 @@ def _info_labels(responses: Iterable[httpx.Response | None]) -> Iterator[dict[st
                 with contextlib.suppress(ValueError):
                     (family,) = text_string_to_metric_families(line + "\n")
                     yield from (sample.labels for sample in family.samples)
+
+
+def _engine_args(labels: Iterable[Mapping[str, str]], cards: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What the engine says it was started with: the rest of its configuration sample, and the longest context."""
+    told = [found for found in labels if "block_size" in found]
+    other = ("engine", "model_name", *_CACHE_LABELS)
+    args = {key: value for found in told for key, value in found.items() if key not in other and value != "None"}
+    lengths = [str(card["max_model_len"]) for card in cards if card.get("max_model_len")]
+    return args | ({"max_model_len": lengths[0]} if lengths else {})
 
 
 def _gpus(labels: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
