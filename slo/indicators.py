@@ -19,7 +19,7 @@ from slo.sli import (
     StallSli,
     ThroughputSli,
 )
-from slo.sli.query import SELECTOR, WINDOW, placeholders
+from slo.sli.query import SELECTOR, WINDOW, placeholders, render
 from slo.windows import HOUR, MINUTE
 
 LATENCIES = {"ttft": catalog.TTFT, "tpot": catalog.TPOT, "e2e": catalog.E2E, "queue": catalog.QUEUE_TIME}
@@ -159,6 +159,8 @@ def _query(value: Value, narrowed: bool) -> str:
         raise value.error(
             "the spec has a 'selector' that this expression ignores; put {{selector}} among the labels of its series"
         )
-    if wrong := grammar.problem(PromqlSli(query, query).good("5m", Scope())):
-        raise value.error(f"not valid PromQL: {wrong}")
+    # Alone, or it might close the bracket that it is put into; and in it, for only a vector can be summed.
+    for scope in (None, Scope()):
+        if wrong := grammar.problem(render(query, "5m", scope)):
+            raise value.error(f"not valid PromQL: {wrong}")
     return query

@@ -61,10 +61,10 @@ def url(value: Value) -> str:
 def ratio(value: Value) -> float:
     """A share between 0 and 1, both excluded; `95%` and `0.95` say the same."""
     text = value.text()
-    share = number(value, text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    share = round(number(value, text.removesuffix("%")) / (100 if text.endswith("%") else 1), 12)
     if not 0 < share < 1:
         raise value.error(f"{text!r} must lie between 0 and 1 (or 0% and 100%), both excluded")
-    return round(share, 12)
+    return share
 
 
 def positive(value: Value) -> float:

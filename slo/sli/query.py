@@ -43,10 +43,10 @@ class PromqlSli:
         return True
 
     def good(self, window: str, scope: Scope) -> str:
-        return _render(self.good_query, window, scope)
+        return render(self.good_query, window, scope)
 
     def total(self, window: str, scope: Scope) -> str:
-        return _render(self.total_query, window, scope)
+        return render(self.total_query, window, scope)
 
     def count(self, _requests: Sequence[Request], /) -> Count | None:
         """Always None: requests do not tell what a query counts."""
@@ -58,8 +58,11 @@ def placeholders(query: str) -> set[str]:
     return set(_PLACEHOLDER.findall(query))
 
 
-def _render(query: str, window: str, scope: Scope) -> str:
-    values = {WINDOW: window, SELECTOR: ",".join(map(str, scope.matchers))}
+def render(query: str, window: str, scope: Scope | None) -> str:
+    """The query over `window`, summed by the labels of `scope`; as it stands without one."""
+    values = {WINDOW: window, SELECTOR: ",".join(map(str, scope.matchers)) if scope else ""}
     text = _PLACEHOLDER.sub(lambda match: values[match[1]], query).strip()
+    if scope is None:
+        return text
     # A comment runs to the end of its line: the closing parenthesis must not be in it.
     return aggregate("sum", f"{text}\n" if "#" in text else text, scope.by)
