@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) (\d{3})(?: |$)")
@@ -18,24 +19,46 @@ def request_bytes(method: str, path: str, headers: Mapping[str, str], body: byte
     return "\r\n".join([*lines, f"Content-Length: {len(body)}", "\r\n"]).encode("latin-1") + body
 
 
-class Response:
-    """One reply, fed read by read. `pieces` are the body's bytes, each with the stamp of the read it came in."""
+@dataclass(slots=True)
+class Body:
+    """The bytes of a body piece by piece, and the stamp of the read in which each piece came.
 
-    __slots__ = ("_chunked", "_expects", "_left", "_pending", "headers", "keep_alive", "pieces", "status")
+    Two lists and no pairs: a pair per token would keep the garbage collector busy, for 10 ms and more at a time.
+    """
+
+    stamps: list[int] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+
+    def add(self, stamp: int, piece: bytes) -> None:
+        """Add what one read brought."""
+        self.stamps.append(stamp)
+        self.pieces.append(piece)
+
+
+class Response:
+    """One reply, fed read by read."""
+
+    __slots__ = ("_between_chunks", "_chunked", "_expects", "_left", "_pending", "body", "headers", "keep_alive",
+                 "status")  # fmt: skip
 
     def __init__(self) -> None:
         self.status: int | None = None
         self.headers: dict[str, str] = {}
-        self.pieces: list[tuple[int, bytes]] = []
+        self.body = Body()
         self.keep_alive = False
         self._pending = b""  # bytes of a head or of a chunk-size line that is not complete yet
         self._left: int | None = 0  # body bytes still to come (of this chunk, when chunked); None: until the end
-        self._chunked = False
+        self._chunked = self._between_chunks = False
         self._expects: Literal["size", "end of data", "trailer"] = "size"  # the next line of a chunked body
 
     def feed(self, stamp: int, data: bytes) -> bool:
         """Take what one read returned; True when the reply is complete. Raises HttpError."""
-        if self.status is None:
+        if self._between_chunks:
+            at = self._take_whole_chunks(stamp, data)
+            if at == len(data):
+                return False
+            data = data[at:]
+        elif self.status is None:
             data = self._read_head(self._pending + data)
             if self.status is None:
                 return False
@@ -47,30 +70,27 @@ class Response:
 
     def _feed_plain(self, stamp: int, data: bytes) -> bool:
         if self._left is None:
-            self.pieces.append((stamp, data))
+            self.body.add(stamp, data)
             return False
         if len(data) > self._left:
             self.keep_alive = False
             data = data[: self._left]
-        self.pieces.append((stamp, data))
+        self.body.add(stamp, data)
         self._left -= len(data)
         return self._left == 0
 
     def _feed_chunked(self, stamp: int, data: bytes) -> bool:
-        at = 0
-        if self._pending:
-            data, self._pending = self._pending + data, b""
-        elif self._expects == "size" and (at := self._take_whole_chunks(stamp, data)) == len(data):
-            return False
+        data, at, self._pending, self._between_chunks = self._pending + data, 0, b"", False
         while True:
             if self._left:
                 piece = data[at : at + self._left]
-                self.pieces.append((stamp, piece))
+                self.body.add(stamp, piece)
                 self._left -= len(piece)
                 at += len(piece)
             end = data.find(b"\r\n", at)
             if end < 0:
                 self._pending = _short(data[at:])
+                self._between_chunks = self._expects == "size" and not self._pending
                 return False
             line, at = data[at:end], end + 2
             if self._expects == "size":
@@ -86,13 +106,15 @@ class Response:
 
     def _take_whole_chunks(self, stamp: int, data: bytes) -> int:
         """Take chunks from the start of the data while they are whole, as nearly all are; returns where they end."""
-        at, find, append = 0, data.find, self.pieces.append
-        while (end := find(b"\r\n", at)) > 0:
-            size = _sizes.get(data[at:end]) or _remember_size(data[at:end])
+        at, total = 0, len(data)
+        add_stamp, add_piece = self.body.stamps.append, self.body.pieces.append
+        while at < total and (end := data.find(b"\r\n", at)) > 0:
+            size = _sizes.get(line := data[at:end]) or _remember_size(line)
             after = end + 2 + size
             if not size or data[after : after + 2] != b"\r\n":
                 break
-            append((stamp, data[end + 2 : after]))
+            add_stamp(stamp)
+            add_piece(data[end + 2 : after])
             at = after + 2
         return at
 

@@ -21,7 +21,7 @@ def read_exchange(
         content_type = response.headers.get("content-type", "")
         keep_text = not exchange.conversation.ended
         complete = exchange.error is None
-        reply = yield from read_reply(response.status, content_type, response.pieces, complete, keep_text)
+        reply = yield from read_reply(response.status, content_type, response.body, complete, keep_text)
     return _record(exchange, reply, origin_ns, workload), "".join(reply.text or ())
 
 

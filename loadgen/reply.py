@@ -6,14 +6,14 @@ running usage or list of token ids grew. Its stamp is that of the read in which 
 
 import json
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
+from loadgen.http1 import Body
 from loadgen.record import ErrorCategory
-
-Pieces = Sequence[tuple[int, bytes]]
 
 # The fields of a delta (or of a completions choice) that hold something the model produced.
 _OUTPUT_FIELDS = ("content", "text", "reasoning_content", "reasoning", "tool_calls", "refusal")
@@ -29,8 +29,8 @@ _LINE = re.compile(rb"([^\r\n]*)(?:\r\n|\r|\n)")
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})++"')
 _TEXT = re.compile(rb'"(content|text|reasoning_content|reasoning)": ?(' + _STRING.pattern + rb")")
 
-# What is before and after the text in events that differ in nothing else.
-Frame = tuple[bytes, bytes]
+# Of events that differ in nothing but their text: what is before it, and the pattern of it and what is after.
+Frame = tuple[bytes, re.Pattern[bytes]]
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Reply:
 
 
 def read_reply(
-    status: int, content_type: str, pieces: Pieces, complete: bool, keep_text: bool = False
+    status: int, content_type: str, body: Body, complete: bool, keep_text: bool = False
 ) -> Generator[None, None, Reply]:
     """Read the body of a reply; `complete` says whether it was received to its end.
 
@@ -57,12 +57,12 @@ def read_reply(
     the stamps of the others.
     """
     if status != 200:
-        return Reply(error=_category(status), detail=_error_text(b"".join(piece for _, piece in pieces)))
+        return Reply(error=_category(status), detail=_error_text(b"".join(body.pieces)))
     if "text/event-stream" not in content_type:
         return Reply(error="bad_response", detail=f"expected an event stream, got {content_type or 'no content type'}")
     reply = Reply(text=[] if keep_text else None)
     try:
-        yield from _read_stream(reply, Events(pieces))
+        yield from _read_stream(reply, Events(body))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         reply.error, reply.detail = "bad_response", f"a chunk that cannot be read: {error}"[:200]
     _check_end(reply, complete)
@@ -72,10 +72,9 @@ def read_reply(
 class Events:
     """The events of a body, one after the other, each with the stamp of its end."""
 
-    def __init__(self, pieces: Pieces) -> None:
-        self._body = b"".join(data for _, data in pieces)
-        self._stamps = [stamp for stamp, _ in pieces]
-        self._ends = list(accumulate(len(data) for _, data in pieces))
+    def __init__(self, body: Body) -> None:
+        self._body, self._stamps = b"".join(body.pieces), body.stamps
+        self._ends = list(accumulate(map(len, body.pieces)))
         self._begin = self._at = self._piece = 0
 
     def next(self) -> tuple[int, bytes] | None:
@@ -95,21 +94,20 @@ class Events:
         """The last event as it came, its blank line included."""
         return self._body[self._begin : self._at]
 
-    def take_alike(self, frame: Frame, stamps: list[int], texts: list[bytes], most: int) -> int:
-        """Take the next events, at most so many, as long as they fit the frame; adds their stamps and texts."""
-        before, after = frame
-        body, string = self._body, _STRING.match
-        ends, at, piece, had = self._ends, self._at, self._piece, len(stamps)
+    def take_alike(self, frame: Frame, stamps: list[int], texts: list[bytes] | None, most: int) -> int:
+        """Take the next events, at most so many, as long as they fit the frame; adds their stamps (and texts)."""
+        before, rest = frame
+        body, text, skip, had = self._body, rest.match, len(before), len(stamps)
+        ends, at, piece = self._ends, self._at, self._piece
         for _ in range(most):
-            if not (body.startswith(before, at) and (text := string(body, at + len(before)))):
+            if not (body.startswith(before, at) and (found := text(body, at + skip))):
                 break
-            if not body.startswith(after, text.end()):
-                break
-            at = text.end() + len(after)
+            at = found.end()
             while ends[piece] < at:
                 piece += 1
             stamps.append(self._stamps[piece])
-            texts.append(text[0])
+            if texts is not None:
+                texts.append(found[1])
         self._at, self._piece = at, piece
         return len(stamps) - had
 
@@ -119,9 +117,9 @@ class Events:
         return self._stamps[self._piece]
 
 
-def events(pieces: Pieces) -> Iterator[tuple[int, bytes]]:
+def events(body: Body) -> Iterator[tuple[int, bytes]]:
     """The data of every server-sent event with the stamp of its end."""
-    return iter(Events(pieces).next, None)
+    return iter(Events(body).next, None)
 
 
 def _read_stream(reply: Reply, stream: Events) -> Generator[None, None, None]:
@@ -138,10 +136,10 @@ def _read_stream(reply: Reply, stream: Events) -> Generator[None, None, None]:
 
 
 def _take_alike(reply: Reply, stream: Events, frame: Frame) -> int:
-    texts: list[bytes] = []
+    texts: list[bytes] | None = None if reply.text is None else []
     taken = stream.take_alike(frame, reply.token_ns, texts, _MATCHED_AT_ONCE)
     reply.token_counts += [1] * taken
-    if reply.text is not None:
+    if reply.text is not None and texts is not None:
         reply.text += [json.loads(text.decode(errors="replace")) for text in texts]
     return taken
 
@@ -164,7 +162,13 @@ def _read_event(reply: Reply, stamp: int, data: bytes, raw: bytes) -> Frame | No
     if len(told) != 1 or len(texts) != 1 or texts[0][1].decode() != told[0]:
         return None
     begin, end = texts[0].span(2)
-    return raw[:begin], raw[end:]
+    return raw[:begin], _text_and(raw[end:])
+
+
+@lru_cache(maxsize=256)
+def _text_and(rest: bytes) -> re.Pattern[bytes]:
+    """The pattern of a text and what follows it, which is the same in most answers of a server."""
+    return re.compile(b"(" + _STRING.pattern + b")" + re.escape(rest))
 
 
 def _read_chunk(reply: Reply, stamp: int, chunk: Any) -> None:

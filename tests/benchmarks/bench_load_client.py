@@ -1,213 +1,104 @@
-"""How exact the load generator's client is, and how fast, against a cheap server that knows the truth; httpx beside it.
+"""How fast and how exact the load generator's client is: against a server that knows the truth, beside other clients.
 
-    python tests/benchmarks/bench_load_client.py [--concurrency 128 512] [--requests-per-stream 4]
+    python tests/benchmarks/bench_load_client.py [--vllm-python .venv-vllm/bin/python] [--concurrency 512 1024]
 
-The server (another process, uvloop) sends each of 64 tokens on an absolute schedule (TTFT 50 ms, ITL 20 ms) and keeps
-the instant at which it wrote each first token. The error is how much later the client stamped that token. At full speed
-the server writes all tokens at once: events/s are then the client's ceiling on one core, parsing and records included.
+Every client has a process and a core of its own, the server another; all get the same load one after the other, so
+that their ratios mean something on a machine that others use, too. `events/CPU-s` is what one core could do.
+The errors are the p99 that the client reports less the p99 that the server knows, in ms.
 """
 
 import argparse
-import asyncio
-import io
 import json
+import os
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any
 
 import httpx
-import uvloop
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from loadgen.arrivals import Load
-from loadgen.client import Address
-from loadgen.record import Client, Fingerprint, Header, Line, RequestRecord, encode
-from loadgen.runner import Wire, run
-from loadgen.summary import quantile
-from loadgen.workload import Workload
-
+HERE = Path(__file__).parent
 TOKENS = 64
-NS = 1_000_000_000
-_EVENT = json.dumps(
-    {
-        "id": "chatcmpl-0123456789abcdef0123456789abcdef",
-        "object": "chat.completion.chunk",
-        "created": 1_700_000_000,
-        "model": "bench",
-        "choices": [{"index": 0, "delta": {"content": " token"}, "logprobs": None, "finish_reason": None}],
-    }
-)
 
 
-def _chunk(payload: str) -> bytes:
-    data = f"data: {payload}\n\n".encode()
-    return b"%x\r\n%s\r\n" % (len(data), data)
+def p99(values: Iterable[int]) -> float:
+    """In ms."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))] / 1e6
 
 
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-EVENT = _chunk(_EVENT)
-END = (
-    _chunk(json.dumps({"choices": [], "usage": {"prompt_tokens": 8, "completion_tokens": TOKENS}}))
-    + _chunk("[DONE]")
-    + b"0\r\n\r\n"
-)
+@contextmanager
+def server(ttft: float, itl: float) -> Iterator[int]:
+    core = ["0"] if len(os.sched_getaffinity(0)) > 1 else []
+    command = [sys.executable, HERE / "truth_server.py", str(ttft), str(itl), str(TOKENS), *core]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            process.terminate()
 
 
-class Server(asyncio.Protocol):
-    """Answers every POST with TOKENS tokens; GET /truth returns [trace id, Unix ns of the first token] of each."""
-
-    truth: ClassVar[list[tuple[str, int]]] = []
-
-    def __init__(self, ttft: float, itl: float) -> None:
-        self.ttft, self.itl = ttft, itl
-        self.pending = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self.pending += data
-        head, blank, body = self.pending.partition(b"\r\n\r\n")
-        lowered = head.lower()
-        length = int(lowered.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
-        if not blank or len(body) < length:
-            return
-        self.pending, self.received = b"", time.perf_counter_ns()
-        if head.startswith(b"GET"):
-            reply = json.dumps(Server.truth).encode()
-            Server.truth.clear()
-            self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(reply), reply))
-            return
-        self.trace_id = lowered.partition(b"traceparent: 00-")[2][:32].decode()
-        if self.itl == 0:
-            self.transport.write(HEAD + EVENT * TOKENS + END)
-        else:
-            self.transport.write(HEAD)
-            self.wait(0)
-
-    def wait(self, token: int) -> None:
-        due = self.received + int((self.ttft + token * self.itl) * NS)
-        asyncio.get_running_loop().call_later(max(0, due - time.perf_counter_ns()) / NS, self.emit, token)
-
-    def emit(self, token: int) -> None:
-        if self.transport.is_closing():
-            return
-        if token == 0:
-            Server.truth.append((self.trace_id, time.time_ns()))
-        self.transport.write(EVENT if token < TOKENS - 1 else EVENT + END)
-        if token < TOKENS - 1:
-            self.wait(token + 1)
-
-
-async def serve(port: int, ttft: float, itl: float) -> None:
-    server = await asyncio.get_running_loop().create_server(lambda: Server(ttft, itl), "127.0.0.1", port, backlog=2048)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-
-def header(concurrency: int, requests: int) -> Header:
-    return Header(
-        started_unix_ns=0,
-        target="",
-        timeout=60,
-        workload=Workload(prompt_tokens=64, output_tokens=TOKENS),
-        load=Load(concurrency=concurrency, requests=requests),
-        fingerprint=Fingerprint(model="bench"),
-        client=Client(version="", python="", event_loop="", cores=1),
-    )
-
-
-# Trace id and Unix ns of the first token.
-Stamps = list[tuple[str, int]]
-
-
-async def ours(port: int, concurrency: int, requests: int) -> Stamps:
-    records: list[RequestRecord] = []
-    started = 0
-    file = io.StringIO()
-
-    def write(line: Line) -> None:
-        nonlocal started
-        file.write(encode(line))
-        if isinstance(line, RequestRecord):
-            records.append(line)
-        elif isinstance(line, Header):
-            started = line.started_unix_ns
-
-    await run(header(concurrency, requests), Wire(Address("127.0.0.1", port), "", {"Host": "bench"}), write)
-    assert all(r.error is None and len(r.token_ns) == TOKENS for r in records)
-    return [(r.trace_id, started + r.token_ns[0]) for r in records]
-
-
-async def with_httpx(port: int, concurrency: int, requests: int) -> Stamps:
-    results: Stamps = []
-    todo = deque(range(requests))
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(limits=limits, timeout=60, trust_env=False) as client:
-
-        async def slot() -> None:
-            while todo:
-                trace_id = f"{todo.popleft() + 1:032x}"
-                headers = {"traceparent": f"00-{trace_id}-{1:016x}-01"}
-                first = 0
-                url = f"http://127.0.0.1:{port}/v1/chat/completions"
-                async with client.stream("POST", url, json={"prompt": "x" * 300}, headers=headers) as response:
-                    async for line in response.aiter_lines():
-                        if line.startswith("data: {") and json.loads(line[6:])["choices"]:
-                            first = first or time.time_ns()
-                results.append((trace_id, first))
-
-        await asyncio.gather(*(slot() for _ in range(concurrency)))
-    return results
-
-
-Contender = Callable[[int, int, int], Coroutine[None, None, Stamps]]
-
-
-def measure(name: str, contender: Contender, port: int, concurrency: int, requests: int) -> None:
-    cpu, began = time.process_time(), time.perf_counter()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        results = runner.run(contender(port, concurrency, requests))
-    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
-    truth = dict(httpx.get(f"http://127.0.0.1:{port}/truth", trust_env=False).json())
-    errors = sorted((stamp - truth[trace_id]) / 1e6 for trace_id, stamp in results if trace_id in truth)
-    events = len(results) * TOKENS / seconds
-    line = f"{name:6} C={concurrency:<5} {events:9.0f} events/s  CPU {cpu / seconds:4.0%}"
-    if errors:
-        line += "  TTFT error p50 {:7.2f} ms  p99 {:7.2f} ms".format(*(quantile(errors, q) for q in (0.5, 0.99)))
+def play(python: str, name: str, port: int, concurrency: int, requests: int) -> dict[str, Any]:
+    command = [python, HERE / "load_clients.py", name, str(port), str(concurrency), str(requests)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    truth = httpx.get(f"http://127.0.0.1:{port}/truth", trust_env=False, timeout=60).json()
+    found: dict[str, Any] = json.loads(done.stdout)
+    line = f"{name:6} C={concurrency:<5} {found['events'] / found['seconds']:9.0f} events/s"
+    line += f" {found['events'] / found['cpu']:9.0f} events/CPU-s  CPU {found['cpu'] / found['seconds']:4.0%}"
+    line += f"  {found['megabytes']:4.0f} MB"
+    if firsts := truth["firsts"]:
+        replies = found["replies"].items()
+        ttft = p99(first - start for _, (start, first) in replies) - p99(firsts[key] - s for key, (s, _) in replies)
+        line += f"  p99 error: TTFT {ttft:7.2f} ms  ITL {p99(found['gaps']) - p99(truth['gaps']):7.2f} ms"
     print(line, flush=True)
+    return found
 
 
-def compare(concurrencies: list[int], per_stream: int) -> None:
-    for ttft, itl in ((0.05, 0.02), (0.0, 0.0)):
-        serving = [sys.executable, __file__, "--serve", str(ttft), str(itl)]
-        with subprocess.Popen(serving, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            port = int(server.stdout.readline())
-            print(f"server: TTFT {ttft * 1000:g} ms, ITL {itl * 1000:g} ms" if itl else "server: as fast as possible")
-            try:
-                for concurrency in concurrencies if itl else [64]:
-                    measure("ours", ours, port, concurrency, concurrency * per_stream)
-                    measure("httpx", with_httpx, port, concurrency, concurrency * per_stream)
-            finally:
-                server.terminate()
+def compare(clients: dict[str, str], concurrencies: list[int], per_stream: int) -> None:
+    with server(0.0, 0.0) as port:
+        print("as fast as the server can, one write per event")
+        for _ in range(2):
+            found = {name: play(python, name, port, 64, 64 * per_stream) for name, python in clients.items()}
+        ratio = (found["ours"]["events"] / found["ours"]["cpu"]) / (found["raw"]["events"] / found["raw"]["cpu"])
+        rate = found["raw"]["seconds"] / found["ours"]["seconds"]
+        print(f"ours / raw: {rate:.0%} of its events/s, {ratio:.0%} of its events/CPU-s")
+    with server(0.05, 0.02) as port:
+        for concurrency in concurrencies:
+            print(f"{concurrency} streams of 50 tokens/s, TTFT 50 ms")
+            for name, python in clients.items():
+                play(python, name, port, concurrency, concurrency * 3)
+
+
+def start_up() -> None:
+    """From the command to its first request, through a run of one request."""
+    with server(0.0, 0.0) as port:
+        command = [sys.executable, "-c", "import sys; from loadgen.cli import main; sys.exit(main())", "run", "--model",
+                   "bench", "--target", f"http://127.0.0.1:{port}", "--concurrency", "1", "--requests", "1", "--quiet",
+                   "--records", "/dev/null", "--force"]  # fmt: skip
+        best = float("inf")
+        for _ in range(3):
+            began = time.perf_counter()
+            subprocess.run(command, cwd=HERE.parents[1], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            best = min(best, time.perf_counter() - began)
+    print(f"slo-load run with one request, from start to exit: {best:.2f} s")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--concurrency", type=int, nargs="+", default=[128, 512])
-    parser.add_argument("--requests-per-stream", type=int, default=4)
-    parser.add_argument("--serve", type=float, nargs=2, metavar=("TTFT", "ITL"), help=argparse.SUPPRESS)
+    parser.add_argument("--clients", nargs="+", default=["raw", "ours"], choices=("raw", "ours", "httpx"))
+    parser.add_argument("--vllm-python", help="an interpreter with vLLM, to compare its client")
+    parser.add_argument("--concurrency", type=int, nargs="+", default=[512])
+    parser.add_argument("--requests-per-stream", type=int, default=40)
     args = parser.parse_args()
-    if args.serve:
-        uvloop.run(serve(0, *args.serve))
-    else:
-        compare(args.concurrency, args.requests_per_stream)
+    clients = dict.fromkeys(args.clients, sys.executable)
+    if args.vllm_python:
+        clients["vllm"] = args.vllm_python
+    start_up()
+    compare(clients, args.concurrency, args.requests_per_stream)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\nhello\r\n\r\nyou"
 
 
 def body(response: Response) -> bytes:
-    return b"".join(piece for _, piece in response.pieces)
+    return b"".join(response.body.pieces)
 
 
 def feed(data: bytes, cuts: list[int]) -> tuple[Response, list[bool]]:
@@ -62,7 +62,9 @@ def test_pieces_carry_the_stamp_of_their_read() -> None:
     response.feed(1, CHUNKED)
     response.feed(2, chunk(b"aa") + chunk(b"bb") + b"4\r\ncc")
     response.feed(3, b"dd\r\n")
-    assert [piece for piece in response.pieces if piece[1]] == [(2, b"aa"), (2, b"bb"), (2, b"cc"), (3, b"dd")]
+    assert [
+        (stamp, piece) for stamp, piece in zip(response.body.stamps, response.body.pieces, strict=True) if piece
+    ] == [(2, b"aa"), (2, b"bb"), (2, b"cc"), (3, b"dd")]
 
 
 def test_without_a_length_the_end_of_the_connection_ends_the_body() -> None:

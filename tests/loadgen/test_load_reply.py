@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from load_servers import DONE, ROLE, delta, event, usage
 
+from loadgen.http1 import Body
 from loadgen.reply import Reply, events, read_reply
 
 SSE = "text/event-stream; charset=utf-8"
@@ -23,17 +24,22 @@ def finished(steps: Generator[None, None, Reply]) -> Reply:
             return cast(Reply, end.value)
 
 
+def body(*pieces: bytes) -> Body:
+    """A body whose pieces are stamped 0, 1, 2 and so on."""
+    return Body(list(range(len(pieces))), list(pieces))
+
+
 def read(*pieces: bytes, complete: bool = True) -> Reply:
-    return finished(read_reply(200, SSE, list(enumerate(pieces)), complete))
+    return finished(read_reply(200, SSE, body(*pieces), complete))
 
 
 def test_a_long_answer_is_read_in_steps() -> None:
     """4 000 tokens take some pauses and lose none, alike or not, also where [DONE] begins a step of its own."""
     for tokens in (192, 193, 194, 4_000):
-        steps = read_reply(200, SSE, [(0, delta(content=" a") * tokens + DONE)], True)
+        steps = read_reply(200, SSE, body(delta(content=" a") * tokens + DONE), True)
         assert sum(1 for _ in steps) == (tokens - 1) // 192
         mixed = (delta(content=" a") + delta(reasoning=" b")) * (tokens // 2)
-        assert sum(1 for _ in read_reply(200, SSE, [(0, mixed + DONE)], True)) == tokens // 2 * 2 // 48
+        assert sum(1 for _ in read_reply(200, SSE, body(mixed + DONE), True)) == tokens // 2 * 2 // 48
         assert len(read(delta(content=" a") * tokens + DONE).token_ns) == tokens
 
 
@@ -93,7 +99,7 @@ def test_a_token_is_stamped_with_the_read_of_its_last_byte(cuts: list[int]) -> N
     texts = [delta(content=f" {i}") for i in range(12)]
     data = b"".join(texts)
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    pieces = [(i, data[a:b]) for i, (a, b) in enumerate(itertools.pairwise(edges))]
+    pieces = body(*(data[a:b] for a, b in itertools.pairwise(edges)))
     ends, at = [], 0
     for text in texts:
         at += len(text)
@@ -173,14 +179,14 @@ def test_wrong_counts_are_absent() -> None:
 )
 def test_a_status_is_a_category(status: int, category: str) -> None:
     """Every status that is not 200, with the human part of its body."""
-    for body in (b'{"error": {"message": "why"}}', b'{"detail": "why"}', b"why\n"):
-        reply = finished(read_reply(status, "application/json", [(0, body)], True))
+    for text in (b'{"error": {"message": "why"}}', b'{"detail": "why"}', b"why\n"):
+        reply = finished(read_reply(status, "application/json", body(text), True))
         assert (reply.error, reply.detail) == (category, "why")
 
 
 def test_an_answer_that_does_not_stream_is_a_bad_response() -> None:
     """200 with a whole JSON document cannot be timed token by token."""
-    reply = finished(read_reply(200, "application/json", [(0, b"{}")], True))
+    reply = finished(read_reply(200, "application/json", body(b"{}"), True))
     assert reply.error == "bad_response"
     assert "application/json" in (reply.detail or "")
 
