@@ -67,12 +67,15 @@ class Mimir:
             raise MimirError(f"{self.url} holds no rule groups of Mimir; give Mimir's root URL") from None
 
     def apply(self, change: Change, wanted: Mapping[str, RuleGroup]) -> None:
-        """Carry out one change. Raises MimirError."""
-        if change.action == "delete":
-            self._request("DELETE", f"{self.url}/{quote(change.group, safe='')}", fine_when="does not exist")
-        else:
-            body = yaml.safe_dump(wanted[change.group], sort_keys=False, allow_unicode=True)
-            self._request("POST", self.url, content=body.encode())
+        """Carry out one change. Raises MimirError, which names the group."""
+        try:
+            if change.action == "delete":
+                self._request("DELETE", f"{self.url}/{quote(change.group, safe='')}", fine_when="does not exist")
+            else:
+                body = yaml.safe_dump(wanted[change.group], sort_keys=False, allow_unicode=True)
+                self._request("POST", self.url, content=body.encode())
+        except MimirError as error:
+            raise MimirError(f"cannot {change.action} the group {change.group}: {error}") from None
 
     def _request(self, method: str, url: str, content: bytes = b"", fine_when: str | None = None) -> httpx.Response:
         """The answer; MimirError for any but a success, or a 404 with the text `fine_when`."""

@@ -117,7 +117,7 @@ def _render(node: Any, change: Change) -> str:
             return " ".join(filter(None, (text(node.lhs), str(node.op), str(node.modifier or ""), text(node.rhs))))
         case "AggregateExpr":
             inside = ", ".join(text(part) for part in (node.param, node.expr) if part is not None)
-            return " ".join(filter(None, (str(node.op), str(node.modifier or ""), f"({inside})")))
+            return f"{node.op} {node.modifier} ({inside})" if node.modifier else f"{node.op}({inside})"
         case "Call":
             return f"{node.func.name}({', '.join(map(text, node.args))})"
         case "StringLiteral":

@@ -120,6 +120,7 @@ def test_refusals_say_what_to_do(status: int, said: str, capsys: pytest.CaptureF
         assert main(["push", SPEC, "--mimir", url]) == 2
     err = capsys.readouterr().err
     assert said in err
+    assert "cannot create the group llm-slo-chat-ttft: http" in err
     assert err.count("\n") == 1
 
 

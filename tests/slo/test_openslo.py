@@ -104,14 +104,14 @@ def test_a_ratio_of_counters(convert) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("good", "total", "counter", "expected"),
     [
-        ("sum(rate(ok[5m]))", "sum(rate(all[5m]))", False, "sum (rate(ok[{{window}}]))"),
+        ("sum(rate(ok[5m]))", "sum(rate(all[5m]))", False, "sum(rate(ok[{{window}}]))"),
         ("sum(rate(ok[{{.window}}]))", "sum(rate(all[{{ window }}]))", False, "sum(rate(ok[{{window}}]))"),
         ("sum(rate(ok[90s] offset 1m))", "sum(rate(all[5m] offset -1500ms))", False,
-         "sum (rate(ok[{{window}}] offset 1m))"),
-        ("sum(increase(ok[1h]))", "sum(increase(all[1h]))", True, "sum (rate(ok[{{window}}]))"),
+         "sum(rate(ok[{{window}}] offset 1m))"),
+        ("sum(increase(ok[1h]))", "sum(increase(all[1h]))", True, "sum(rate(ok[{{window}}]))"),
         ('ok{a="\\"\\\\"}', "all", True, 'rate(ok{a="\\"\\\\"}[{{window}}])'),
         ("sum(a) + sum(b) - (c)", "all", True,
-         "sum (rate(a[{{window}}])) + sum (rate(b[{{window}}])) - (rate(c[{{window}}]))"),
+         "sum(rate(a[{{window}}])) + sum(rate(b[{{window}}])) - (rate(c[{{window}}]))"),
         ("avg_over_time((max_over_time(q[1m]) < bool 3)[5m:1m]) / 60", "avg_over_time((q * 0 + 1)[5m:1m]) / 60", False,
          "avg_over_time((max_over_time(q[1m]) < bool 3)[{{window}}:1m]) / 60"),
     ],
