@@ -11,6 +11,8 @@ from urllib.parse import quote
 import httpx
 import yaml
 
+from slo.urls import shown
+
 TIMEOUT = 30.0
 
 # A rule group as its YAML says: name, interval, rules.
@@ -64,7 +66,7 @@ class Mimir:
             [groups] = yaml.safe_load(answer.text).values() or [[]]
             return {group["name"]: group for group in groups}
         except (yaml.YAMLError, AttributeError, ValueError, TypeError, KeyError):
-            raise MimirError(f"{self.url} holds no rule groups of Mimir; give Mimir's root URL") from None
+            raise MimirError(f"{shown(self.url)} holds no rule groups of Mimir; give Mimir's root URL") from None
 
     def apply(self, change: Change, wanted: Mapping[str, RuleGroup]) -> None:
         """Carry out one change. Raises MimirError, which names the group."""
@@ -82,13 +84,13 @@ class Mimir:
         try:
             answer = self._http.request(method, url, content=content, headers={"Content-Type": "application/yaml"})
         except httpx.InvalidURL as error:
-            raise MimirError(f"{url!r} is no URL: {error}") from None
+            raise MimirError(f"{shown(url)!r} is no URL: {error}") from None
         except httpx.HTTPError as error:
-            raise MimirError(f"{url} cannot be reached: {error or type(error).__name__}") from None
+            raise MimirError(f"{shown(url)} cannot be reached: {str(error) or type(error).__name__}") from None
         missing = answer.status_code == httpx.codes.NOT_FOUND and fine_when is not None and fine_when in answer.text
         if answer.is_success or missing:
             return answer
-        raise MimirError(_explain(url, answer))
+        raise MimirError(_explain(shown(url), answer))
 
 
 def _canonical(group: RuleGroup) -> dict[str, object]:

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import httpx
 
+from slo.urls import shown
+
 TIMEOUT = 60.0
 # Prometheus refuses a range query with more points per series.
 MAX_POINTS = 11_000
@@ -28,11 +30,12 @@ class Series:
 class Prometheus:
     """The server at `url` (Mimir: with its `/prometheus`). `token` is a bearer token, `tenant` the X-Scope-OrgID.
 
-    `warnings` collects what the server said beside its answers, such as that data is incomplete.
+    The attribute `url` is what may be shown of it; `warnings` collects what the server said beside its answers, such
+    as that data is incomplete.
     """
 
     def __init__(self, url: str, token: str | None = None, tenant: str | None = None) -> None:
-        self.url = url.rstrip("/")
+        self.url, self._api = shown(url), f"{url.rstrip('/')}/api/v1"
         self.warnings: list[str] = []
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         headers |= {"X-Scope-OrgID": tenant} if tenant else {}
@@ -61,7 +64,7 @@ class Prometheus:
 
     def _query(self, endpoint: str, form: Mapping[str, str]) -> list[Series]:
         try:
-            answer = self._http.post(f"{self.url}/api/v1/{endpoint}", data=form)
+            answer = self._http.post(f"{self._api}/{endpoint}", data=form)
             body = answer.json()
             if body["status"] != "success":
                 raise PrometheusError(f"{self.url} refused the query: {body['error']}")
@@ -72,7 +75,7 @@ class Prometheus:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise PrometheusError(f"{self.url!r} is no URL ({error}); write it like http://host:9090") from None
         except httpx.HTTPError as error:
-            raise PrometheusError(f"{self.url} cannot be reached: {error}") from None
+            raise PrometheusError(f"{self.url} cannot be reached: {str(error) or type(error).__name__}") from None
         except (ValueError, KeyError, TypeError):
             raise PrometheusError(_not_prometheus(self.url, answer.status_code)) from None
 

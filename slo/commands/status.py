@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     with live.prometheus(args) as prometheus:
         found = read(prometheus, specs, now := int(time.time()))
     if args.html:
-        _save(args.html, status_page.page(found, args.prometheus, now))
+        _save(args.html, status_page.page(found, prometheus.url, now))
     table = tables.markdown if args.markdown else tables.text
     common.show(args, {"slos": [_plain(status) for status in found]}, table(HEADER, [_row(status) for status in found]))
     return 0 if all(status.fine for status in found) else 1

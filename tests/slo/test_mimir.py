@@ -139,11 +139,13 @@ def test_a_wrong_path_is_no_empty_mimir(capsys: pytest.CaptureFixture[str]) -> N
     assert "no ruler API there" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "localhost:8080", "http://[::1"])
+@pytest.mark.parametrize("url", ["http://me:secret@127.0.0.1:9", "localhost:8080", "http://[::1"])
 def test_nobody_there(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """No listener and no URL are one line."""
+    """No listener and no URL are one line, and a password in the URL is not in it."""
     assert main(["push", SPEC, "--mimir", url]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "secret" not in err
 
 
 def test_one_place_at_a_time() -> None:

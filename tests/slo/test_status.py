@@ -169,6 +169,7 @@ def test_answers_that_are_no_answer(
         ("http://127.0.0.1:9", "cannot be reached"),
         ("localhost:9090", "is no URL"),
         ("http://[::1", "is no URL"),
+        ("http://me:secret@127.0.0.1:9", "slo-gen: http://127.0.0.1:9 cannot be reached"),
     ],
 )
 def test_nobody_there(url: str, said: str, spec: str, capsys: pytest.CaptureFixture[str]) -> None:
