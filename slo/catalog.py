@@ -214,7 +214,7 @@ GPU_ECC_ERRORS = _gpu("llm_gpu_ecc_errors_total", Kind.COUNTER,
                       "Memory errors over the life of the board, corrected or uncorrected.", "type",
                       otel="hw.errors")  # fmt: skip
 GPU_REMAPPED_ROWS = _gpu("llm_gpu_remapped_rows_total", Kind.COUNTER,
-                         "Memory rows replaced by spare ones, by the kind of error that led to it.", "type")  # fmt: skip
+                         "Memory rows replaced by spare ones, by the kind of error behind it.", "type")  # fmt: skip
 GPU_ROW_REMAP_PENDING = _gpu("llm_gpu_row_remap_pending", Kind.GAUGE, "1 while rows wait for a reset to be remapped.")
 GPU_ROW_REMAP_FAILURE = _gpu("llm_gpu_row_remap_failure", Kind.GAUGE,
                              "1 when a row could not be remapped: the board wants replacing.")  # fmt: skip
