@@ -1,6 +1,7 @@
 """The command line of `slo-load`: reads arguments, writes results, maps outcomes to exit codes."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ def _run(args: argparse.Namespace) -> int:
     plan = options.plan(args)
     footer = measure(plan, args.records, force=args.force, quiet=args.quiet, listen_metrics=args.listen_metrics)
     recording = record.read(args.records)
+    _export_spans(recording)
     summary = summarize(recording)
     if args.baseline_out and not footer.interrupted:
         save(args.baseline_out, baseline.encode(baseline.from_recording(recording)))
@@ -51,6 +53,17 @@ def _run(args: argparse.Namespace) -> int:
               file=sys.stderr)  # fmt: skip
         return _INCONCLUSIVE
     return _INTERRUPTED if footer.interrupted else 0
+
+
+def _export_spans(recording: record.Recording) -> None:
+    if not any(name.startswith("OTEL_EXPORTER_OTLP") for name in os.environ):
+        return
+    from loadgen import spans  # as much to import as all the rest
+
+    if spans.wanted(os.environ):
+        sent, of = spans.export(recording)
+        if sent < of:
+            print(f"slo-load run: the endpoint that OTEL_* names took {sent} of {of} spans", file=sys.stderr)
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
