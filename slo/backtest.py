@@ -3,6 +3,7 @@
 Incidents are labelled by people, or else they are the spells that used at least a stated share of the budget.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -61,11 +62,15 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One history to judge policies on, from `since` (Unix seconds) on, and what happened in it."""
+    """One history to judge policies on, from `since` (Unix seconds) on, and what happened in it.
+
+    `budget` is how many events of a period may be bad, at the history's mean traffic.
+    """
 
     replay: Replay
     incidents: tuple[Incident, ...]
     since: float
+    budget: float
 
     @property
     def weeks(self) -> float:
@@ -75,15 +80,18 @@ class Case:
 
 
 def case(history: History, since: float, labels: Sequence[Incident] | None, share: float) -> Case:
-    """A history with its incidents: the spells that used `share` of a budget or, given `labels`, those of them that
-    raised errors above the SLO's budget; what nobody could see in this SLO is none of its incidents."""
+    """A history with its incidents: the spells that used `share` of a budget.
+
+    With `labels`, those of them during which this SLO saw errors above its budget.
+    """
     burning, since = _burning(history), max(since, history.start)
+    slo, mean = history.slo, sum(history.total) / len(history.total)
+    budget = mean * slo.period * slo.error_budget
     if labels is None:
-        found = [spell for spell in _spells(burning, history.slo.id) if budget_used(history, spell) >= share]
+        found = [spell for spell in _spells(burning, slo.id) if _bad_events(history, spell) >= share * budget]
     else:
-        mine = [label for label in labels if label.slo in ("", history.slo.id)]
-        found = [label for label in mine if any(label.start <= moment <= label.end + TILE for moment in burning)]
-    return Case(Replay(history), tuple(incident for incident in found if incident.start >= since), since)
+        found = [label for label in labels if label.slo in ("", slo.id) and _seen(label, burning)]
+    return Case(Replay(history), tuple(incident for incident in found if incident.start >= since), since, budget)
 
 
 def score(cases: Sequence[Case], policy: Policy) -> Score:
@@ -101,7 +109,7 @@ def score(cases: Sequence[Case], policy: Policy) -> Score:
             tickets=total.tickets + len(firings) - len(pages),
             incidents=total.incidents + len(one.incidents),
             delays=total.delays + tuple(max(0.0, page.start - i.start) for i, page in found),
-            lost=total.lost + tuple(budget_used(history, replace(i, end=page.start)) for i, page in found),
+            lost=total.lost + tuple(_bad_events(history, replace(i, end=page.start)) / one.budget for i, page in found),
         )
     return total
 
@@ -126,13 +134,9 @@ def best(scores: Sequence[Score]) -> Score:
     return min(scores, key=lambda s: (-round(s.f1, 2), round(median(s.lost), 3) if s.lost else 0.0, s.pages))
 
 
-def budget_used(history: History, incident: Incident) -> float:
-    """The share of a period's budget that bad events of the incident used, at the history's mean traffic."""
+def _bad_events(history: History, incident: Incident) -> float:
     first, last = (max(0, round((t - history.start) / history.step)) for t in (incident.start, incident.end))
-    bad = sum(history.total[first : last + 1]) - sum(history.good[first : last + 1])
-    per_second = sum(history.total) / len(history.total)
-    budget = per_second * history.slo.period * history.slo.error_budget
-    return bad * history.step / budget if budget else 0.0
+    return (sum(history.total[first : last + 1]) - sum(history.good[first : last + 1])) * history.step
 
 
 def _burning(history: History) -> list[float]:
@@ -140,6 +144,12 @@ def _burning(history: History) -> list[float]:
     budget = history.slo.error_budget
     pairs = zip(history.good, history.total, strict=True)
     return [history.start + i * history.step for i, (good, total) in enumerate(pairs) if total - good > budget * total]
+
+
+def _seen(incident: Incident, burning: Sequence[float]) -> bool:
+    """Whether one of the moments, which are in order, lies in the incident."""
+    first = bisect_left(burning, incident.start)
+    return first < len(burning) and burning[first] <= incident.end + TILE
 
 
 def _spells(moments: Iterable[float], slo_id: str) -> list[Incident]:

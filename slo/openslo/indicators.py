@@ -32,11 +32,13 @@ def indicator(spec: Node, objective: Node, method: str, sources: Mapping[str, No
     ratio, threshold = spec.get("ratioMetric"), spec.get("thresholdMetric")
     if (ratio is None) == (threshold is None):
         raise spec.error("expected either ratioMetric or thresholdMetric")
-    counts = (
-        _ratio(spec.need("ratioMetric"), objective, method, sources)
-        if threshold is None
-        else _threshold(threshold, objective, method, sources)
-    )
+    try:
+        if threshold is None:
+            counts = _ratio(spec.need("ratioMetric"), objective, method, sources)
+        else:
+            counts = _threshold(threshold, objective, method, sources)
+    except RecursionError:
+        raise spec.error("a query with too many operators or brackets inside each other") from None
     return replace(counts, notes=(*counts.notes, *_ignored(spec)))
 
 
@@ -123,8 +125,6 @@ def _query(metric: Node, sources: Mapping[str, Node], take: Callable[[str], Wind
         return take(query.text())
     except QueryError as error:
         raise query.error(str(error)) from None
-    except RecursionError:
-        raise query.error("too many operators or brackets inside each other") from None
 
 
 def _source_type(source: Node, sources: Mapping[str, Node]) -> Node:

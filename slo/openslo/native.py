@@ -13,7 +13,7 @@ from slo.sli import GENERATION_HANDLERS, AvailabilitySli, ItlSli, LatencySli, Sl
 from slo.spec import LATENCIES
 
 # `1`, `1.0` and `1(\.0)?`, as sources and versions of Prometheus write an edge.
-_EDGE = re.compile(r"([0-9.]+?)(\.0)?(\(\\\.0\)\?)?")
+_EDGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(\(\\\.0\)\?)?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,8 +152,9 @@ def test_known_counters_become_availability(convert) -> None:  # type: ignore[no
 def test_what_only_looks_like_a_latency_stays_a_query(convert) -> None:  # type: ignore[no-untyped-def]
     """Another quantity in the total, or SLOs of one service that are narrowed differently, keep their queries."""
     name = "llm_time_to_first_token_seconds"
-    spec, _ = convert(_ratio(f'sum({name}_bucket{{le="0.25"}})', f'sum({name}_count{{a="b"}})'))
-    assert isinstance(spec.slos[0].sli, PromqlSli)
+    for le, narrowed in (("0.25", '{a="b"}'), ("0.26", ""), ("1.2.3", "")):
+        spec, _ = convert(_ratio(f'sum({name}_bucket{{le="{le}"}})', f"sum({name}_count{narrowed})"))
+        assert isinstance(spec.slos[0].sli, PromqlSli)
     one, two = (
         _ratio(f'sum({name}_bucket{{a="{x}",le="0.25"}})', f'sum({name}_count{{a="{x}"}})', metadata__name=x)
         for x in ("x", "y")
@@ -303,8 +304,8 @@ ANY = {"counter": True, "good": {"metricSource": {"type": "Any", "spec": {"query
         (_ratio("rate(ok[5m] @ 0)", "all"), "query: a fixed time (@)"),
         (_ratio("rate(ok[5m", "all"), "query: not valid PromQL"),
         (_ratio("rate(ok[{{span}}])", "all"), "query: unknown placeholder {{span}}"),
-        (_ratio("(" * 1500 + "ok" + ")" * 1500, "all"), "query: too many operators or brackets"),
-        (_ratio("+".join(["ok"] * 1300), "all"), "query: too many operators or brackets"),
+        (_ratio("(" * 1500 + "ok" + ")" * 1500, "all"), "a query with too many operators or brackets"),
+        (_ratio("+".join(["ok"] * 1300), "all"), "a query with too many operators or brackets"),
         (_ratio("(" * 40_000, "all"), "query: not valid PromQL: longer than"),
         (_ratio("all", "all"), "are the same expression"),
         (_document(spec__indicator={"spec": THRESHOLD}), "spec.objectives[0]: 'op' is missing"),
