@@ -20,7 +20,12 @@ _MOST_OF_BUDGET = 1 / 5
 # A client that was too slow once may have had a bad moment.
 _CHANCES = 2
 
-# Runs a load of so many requests per second for so many seconds, and waits for every answer.
+
+class ProbeError(Exception):
+    """No more runs can be had; the text says why. What is known by then is the answer."""
+
+
+# Runs a load of so many requests per second for so many seconds, and waits for every answer. May raise ProbeError.
 Probe = Callable[[float, float], Recording]
 
 
@@ -88,6 +93,13 @@ class Search:
 
     def run(self, start: float, precision: float = 0.05) -> Capacity:
         """Search from the rate `start` on, until a passing and a failing rate are nearer than `precision` (a share)."""
+        try:
+            self._search(start, precision)
+        except ProbeError as reason:
+            self._ended = str(reason)
+        return self._capacity(bracket(self._points, self._promises))
+
+    def _search(self, start: float, precision: float) -> None:
         guess = self._look(start)
         while not self._ended:
             rate = next_rate(self._points, self._promises, guess, precision, self._ceiling())
@@ -96,7 +108,6 @@ class Search:
             elif seen := self._try(rate, self._seconds(rate)):
                 self._points = add(self._points, rate, seen.shares)
                 self._trials.append(seen)
-        return self._capacity(bracket(self._points, self._promises))
 
     def _look(self, start: float) -> tuple[float, float]:
         """The last rate of a doubling series that looked good, and the first that did not."""

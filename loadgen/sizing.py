@@ -13,16 +13,18 @@ from typing import Any
 from loadgen import options, record, report
 from loadgen.arguments import count, positive, print_json
 from loadgen.arrivals import Load
-from loadgen.capacity import Capacity, Level, Search
+from loadgen.capacity import Capacity, Level, ProbeError, Search
 from loadgen.measure import Plan, RunError, measure
 from loadgen.record import Recording, plain
 from loadgen.regression import Outcome
+from loadgen.target import TargetError
 from loadgen.trial import Trial, judged
 from slo import catalog, spec
 
 EXIT = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 3}
 # Scaling out takes a while, and load comes in bursts: pods are added before the last one that fits is full.
 _HEADROOM = 0.8
+_INTERRUPTED = "interrupted"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search and print; 0 when a rate meets the spec, 1 when none does, 3 when that stays open."""
+    """Search and print; 0 when a rate meets the spec, 1 when none does, 3 when that stays open, 130 on Ctrl-C."""
     slos = spec.load(args.slo)
     if not judged(slos):
         raise RunError(f"{args.slo}: has no SLO that requests can judge (latency, availability or goodput); add one")
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(_json(found, args, skipped))
     else:
         print(text(found, args.replicas, args.target_rate, skipped))
-    return EXIT[found.outcome]
+    return 130 if found.ended == _INTERRUPTED else EXIT[found.outcome]
 
 
 class _Prober:
@@ -82,14 +84,19 @@ class _Prober:
             raise RunError(f"{folder}: cannot be made: {error.strerror}") from None
 
     def probe(self, rate: float, seconds: float) -> Recording:
-        """One run. Raises what `measure` raises, and KeyboardInterrupt for a run that was interrupted."""
+        """One run. Raises what `measure` raises, but ProbeError for an interrupted run and for a target that has gone."""
         self._runs += 1
         workload = replace(self._plan.workload, seed=self._plan.workload.seed + self._runs, salt=secrets.token_hex(4))
         load = Load(rate=rate, arrivals="poisson", duration=seconds)
         path = self._folder / f"{self._runs:03}-{rate:.3f}.jsonl"
-        footer = measure(replace(self._plan, workload=workload, load=load), path, force=True, quiet=True)
+        try:
+            footer = measure(replace(self._plan, workload=workload, load=load), path, force=True, quiet=True)
+        except TargetError as error:
+            if self._runs == 1:
+                raise
+            raise ProbeError(f"the target is gone: {error}") from None
         if footer.interrupted:
-            raise KeyboardInterrupt
+            raise ProbeError(_INTERRUPTED)
         return record.read(path)
 
 
@@ -125,7 +132,7 @@ def _row(level: Level) -> report.Row:
 
 def _answer(found: Capacity) -> str:
     if found.passed is None and found.failed is None:
-        return f"INCONCLUSIVE: nothing is sure ({found.ended}); give a larger --budget"
+        return f"INCONCLUSIVE: nothing is sure ({found.ended}); a larger --budget has room for more runs"
     if found.passed is None:
         return (
             f"FAIL: no rate was found to meet the spec; {found.failed:.3g} requests/s surely does not ({found.ended})"

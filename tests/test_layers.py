@@ -33,7 +33,8 @@ PURE = [
             "spans",
         )
     ),
-    *(f"loadgen/{m}.py" for m in ("arrivals", "workload", "summary", "verdict")),
+    *(f"loadgen/{m}.py" for m in ("arrivals", "workload", "summary", "verdict", "steady", "sampled")),
+    *(f"loadgen/{m}.py" for m in ("regression", "comparison", "search", "trial", "capacity", "doubts")),
     "loadgen/simulator/model.py",
 ]
 IMPURE = {"time", "os", "socket", "asyncio", "threading", "httpx", "requests", "urllib.request", "subprocess"}

@@ -11,7 +11,7 @@ from load_header import header
 from load_records import footer
 
 from loadgen.arrivals import NS, Load
-from loadgen.capacity import Capacity, Probe, Search
+from loadgen.capacity import Capacity, Probe, ProbeError, Search
 from loadgen.record import Footer, Lag, Recording, RequestRecord
 from loadgen.regression import Outcome
 from loadgen.search import Promise, Share, add, falling, next_rate, share
@@ -157,6 +157,20 @@ def test_a_client_that_is_too_slow_is_a_ceiling_not_a_limit() -> None:
     assert found.ended == "the client is too slow for more"
     assert found.passed
     assert 9 < found.passed <= 12
+
+
+def test_what_was_found_is_kept_when_no_more_runs_can_be_had() -> None:
+    """The target breaks, or somebody has seen enough, in the middle: what is sure by then is the answer."""
+    service = Service()
+
+    def breaks(rate: float, seconds: float) -> Recording:
+        if len(service.runs) == 9:
+            raise ProbeError("gone")
+        return service.probe(rate, seconds)
+
+    found = service.search(spec(TTFT), probe=breaks)
+    assert found.ended == "gone"
+    assert sum(level.runs for level in found.levels) > 2
 
 
 def test_what_follows_from_a_capacity() -> None:
