@@ -84,7 +84,7 @@ class _Prober:
             raise RunError(f"{folder}: cannot be made: {error.strerror}") from None
 
     def probe(self, rate: float, seconds: float) -> Recording:
-        """One run. Raises what `measure` raises, but ProbeError for an interrupted run and for a target that has gone."""
+        """One run. Raises what `measure` raises, but ProbeError when it was interrupted or the target has gone."""
         self._runs += 1
         workload = replace(self._plan.workload, seed=self._plan.workload.seed + self._runs, salt=secrets.token_hex(4))
         load = Load(rate=rate, arrivals="poisson", duration=seconds)
