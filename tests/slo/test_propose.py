@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.arrivals import NS, Load
@@ -46,6 +46,7 @@ def test_the_least_sample_that_bounds_a_quantile() -> None:
 
 
 @given(st.integers(1, 400), st.data())
+@settings(deadline=None)
 def test_support_is_the_clopper_pearson_bound(total: int, data: st.DataObject) -> None:
     """An objective is supported just when it does not exceed the exact lower bound."""
     good = data.draw(st.integers(0, total))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_servers import needs_prometheus, prometheus, serving
 
@@ -56,6 +56,7 @@ def test_old_errors_leave_the_period() -> None:
     st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=2, max_size=40),
     st.sampled_from([0.001, 0.01, 0.05, 0.3]),
 )
+@settings(deadline=None)
 def test_the_forecast_is_what_rolling_on_shows(hours: list[tuple[int, int]], budget: float) -> None:
     """Rolling the period on hour by hour, the budget is spent in the forecast hour and not before."""
     good, total = [float(g) for g, _ in hours], [float(g + b) for g, b in hours]
