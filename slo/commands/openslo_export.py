@@ -17,9 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print; 0."""
     specs = common.load_specs(args)
-    try:
+    with common.usage_errors():
         text = exporting.text(specs, args.source)
-    except ValueError as error:  # the source lacks a family
-        raise common.UsageError(str(error)) from None
     common.show(args, {"openslo": text}, [text.rstrip("\n")])
     return 0

@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from slo import artefacts
 from slo.commands import common
 from slo.openslo import importing
 
@@ -24,10 +23,7 @@ def run(args: argparse.Namespace) -> int:
             raise common.UsageError(f"{args.file} has SLOs of {len(specs)} services; give --out DIR for their specs")
         common.show(args, {"specs": specs}, [text.rstrip("\n") for text in specs.values()])
         return 0
-    try:
-        artefacts.write(args.out, {f"{service}.yaml": text for service, text in specs.items()})
-    except OSError as error:
-        raise common.UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+    common.write(args.out, {f"{service}.yaml": text for service, text in specs.items()})
     written = [str(args.out / f"{service}.yaml") for service in specs]
     common.show(args, {"written": written}, [f"wrote {path}" for path in written])
     return 0
