@@ -1,8 +1,16 @@
 """Options of the whole test run."""
 
+import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
+
+# A gate must answer the same twice: in CI the properties are tried on the same inputs, elsewhere on new ones. A busy
+# machine is slow, which is no finding.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("here", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
