@@ -5,15 +5,17 @@ All stamps are nanoseconds on one monotonic clock that reads 0 at the start of t
 """
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import FileIO
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from loadgen.arrivals import NS, Load
+from loadgen.stamps import compact
 from loadgen.workload import Workload
 from slo.sli import Request
 
@@ -47,7 +49,7 @@ class RequestRecord:
     scheduled_ns: int
     sent_ns: int
     done_ns: int
-    token_ns: tuple[int, ...] = ()
+    token_ns: Sequence[int] = ()
     token_counts: tuple[int, ...] = ()
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -225,7 +227,7 @@ def encode(line: Line) -> str:
 
 _FIELDS = tuple(RequestRecord.__dataclass_fields__)
 _values = attrgetter(*_FIELDS)
-_dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_dumps = json.JSONEncoder(separators=(",", ":"), check_circular=False, default=list).encode
 
 
 def append(file: FileIO, line: Line) -> None:
@@ -263,29 +265,43 @@ def decode(text: str) -> Line:
 def read(path: Path | str) -> Recording:
     """Read a records file, complete or cut short. Raises RecordError for anything else."""
     try:
-        first, *rest = Path(path).read_text(encoding="utf-8").split("\n")
+        with Path(path).open(encoding="utf-8", newline="\n") as file:
+            return _read(path, file)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise RecordError(f"{path}: not a text file; give a file that 'slo-load run --records' wrote") from None
-    header = _located(path, 1, first)
+
+
+def _read(path: Path | str, file: TextIO) -> Recording:
+    header = _located(path, 1, file.readline())
     if not isinstance(header, Header):
         raise RecordError(f"{path}:1: no header line; give a file that 'slo-load run --records' wrote")
-    torn = _is_torn(rest)
-    body = [_located(path, number, line) for number, line in enumerate(rest[:-1] if torn else rest, 2) if line]
-    footer = body[-1] if body and isinstance(body[-1], Footer) else None
-    records = tuple(line for line in body if isinstance(line, RequestRecord))
-    samples = tuple(line for line in body if isinstance(line, Sample))
-    if len(records) + len(samples) + (footer is not None) < len(body):
-        raise RecordError(f"{path}: a header or footer between the records; do not join files")
-    return Recording(header, records, footer, torn, samples)
+    records: list[RequestRecord] = []
+    samples: list[Sample] = []
+    footer: Footer | None = None
+    torn = False
+    for number, text in enumerate(file, 2):
+        if text == "\n":
+            continue
+        if torn := not text.endswith("\n") and _is_torn(text):
+            break
+        line = _located(path, number, text)
+        if footer or isinstance(line, Header):
+            raise RecordError(f"{path}: a header or footer between the records; do not join files")
+        if isinstance(line, RequestRecord):
+            records.append(line)
+        elif isinstance(line, Sample):
+            samples.append(line)
+        else:
+            footer = line
+    return Recording(header, tuple(records), footer, torn, tuple(samples))
 
 
-def _is_torn(lines: list[str]) -> bool:
-    """Whether the last line lacks its newline and its end, as after a kill in the middle of a write."""
+def _is_torn(text: str) -> bool:
+    """Whether a last line without its newline lacks its end, too, as after a kill in the middle of a write."""
     try:
-        if lines and lines[-1]:
-            decode(lines[-1])
+        decode(text)
     except ValueError:
         return True
     return False
@@ -299,12 +315,13 @@ def _located(path: Path | str, number: int, text: str) -> Line:
 
 
 def _request(value: dict[str, Any]) -> RequestRecord:
-    lists = {name: tuple(value.get(name, ())) for name in ("token_ns", "token_counts")}
-    record = RequestRecord(**{**value, **lists})
-    stamps = (record.seq, record.scheduled_ns, record.sent_ns, record.done_ns, *record.token_ns, *record.token_counts)
-    if not all(type(stamp) is int for stamp in stamps):
+    stamps, counts = value.get("token_ns", ()), value.get("token_counts", ())
+    numbers = (value["seq"], value["scheduled_ns"], value["sent_ns"], value["done_ns"], *stamps, *counts)
+    if not all(type(number) is int for number in numbers):
         raise ValueError("a stamp that is not a whole number")
-    return record
+    if reason := value.get("finish_reason"):
+        value["finish_reason"] = sys.intern(reason)
+    return RequestRecord(**{**value, "token_ns": compact(stamps), "token_counts": tuple(counts)})
 
 
 def _sample(value: dict[str, Any]) -> Sample:

@@ -1,6 +1,7 @@
 """The records file: written line by line, read back whole or torn, and what is derived from a record."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from loadgen.record import (
     encode,
     read,
 )
+from loadgen.stamps import compact
 
 whole = st.integers(0, 2**62)
 text = st.text(max_size=20)
@@ -31,6 +33,24 @@ records = st.builds(
     error=st.none() | st.sampled_from(("refused", "timeout", "http_429")),
     detail=st.none() | text, finish_reason=st.none() | text,
 )  # fmt: skip
+
+
+@given(st.lists(st.integers(0, 2**62), max_size=9).map(sorted) | st.lists(st.integers(0, 99), max_size=9))
+def test_stamps_in_little_memory_are_the_same_stamps(numbers: list[int]) -> None:
+    """Rising or not, near or far apart: every way to look at them agrees with the tuple."""
+    stamps, plain = compact(numbers), tuple(numbers)
+    assert stamps == plain
+    assert plain == stamps
+    assert (len(stamps), list(stamps), stamps[1:], bool(stamps)) == (len(plain), list(plain), plain[1:], bool(plain))
+    assert [stamps[i] for i in range(-len(plain), len(plain))] == [plain[i] for i in range(-len(plain), len(plain))]
+    assert stamps != (*plain, 7)
+    assert hash(stamps) == hash(plain)
+
+
+def test_a_long_answer_is_kept_in_five_bytes_a_token() -> None:
+    """1 000 stamps 20 ms apart: 4 bytes each and what an object costs; a tuple of numbers takes 40."""
+    stamps = compact(range(NS, 21 * NS, NS // 50))
+    assert sys.getsizeof(stamps) + sys.getsizeof(stamps._gaps) < 5 * len(stamps)  # type: ignore[attr-defined]
 
 
 @given(records)

@@ -1,0 +1,53 @@
+"""Rising stamps in little memory: a run of a million answers of 200 tokens must be readable on a small machine."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain, pairwise
+from typing import overload
+
+_WIDEST = (1 << 32) - 1
+
+
+class Stamps(Sequence[int]):
+    """Stamps in ns as the first, the last and 4 bytes for every gap; equal to any sequence of the same numbers."""
+
+    __slots__ = ("_first", "_gaps", "_last")
+
+    def __init__(self, stamps: Sequence[int]) -> None:
+        """OverflowError for a gap that is below 0 or above 4.29 s."""
+        self._first, self._last = stamps[0], stamps[-1]
+        self._gaps = array("I", (after - before for before, after in pairwise(stamps)))
+
+    def __len__(self) -> int:
+        return len(self._gaps) + 1
+
+    def __iter__(self) -> Iterator[int]:
+        return accumulate(chain((self._first,), self._gaps))
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[int, ...]: ...
+    def __getitem__(self, index: int | slice) -> int | tuple[int, ...]:
+        if index == 0:
+            return self._first
+        return self._last if index == -1 else tuple(self)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"Stamps({tuple(self)})"
+
+
+def compact(stamps: Sequence[int]) -> Sequence[int]:
+    """The same numbers in the least memory; raises TypeError for what are no whole numbers."""
+    if len(stamps) < 2:
+        return tuple(stamps)
+    try:
+        return Stamps(stamps)
+    except OverflowError:
+        return tuple(stamps)
