@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _push_rules(args: argparse.Namespace) -> int:
-    wanted = _groups(common.build_files(args, "prometheus"))
+    wanted = _groups(common.build_files(args, "mimir"))
     try:
         with Mimir(args.mimir, args.namespace, os.environ.get("MIMIR_TOKEN"), args.tenant) as ruler:
             changes = mimir.plan(wanted, ruler.groups())

@@ -68,8 +68,8 @@ def test_groups_arrive_and_twice_is_once(ruler: Ruler, url: str, capsys: pytest.
     assert len(ruler.writes) == written == len(created)
     assert set(ruler.rules) == {"team-a"}
     groups = ruler.rules["team-a"]["llm-slo"]
-    assert {change["group"] for change in created} == set(groups) > {"llm-slo-chat-ttft", "llm-slo-burn-fast"}
-    assert "slo:good:rate5m" in [rule.get("record") for rule in groups["llm-slo-chat-ttft"]["rules"]]  # type: ignore[attr-defined]
+    assert {change["group"] for change in created} == set(groups) > {"llm-slo-chat-1m-1", "llm-health-1m-1"}
+    assert "slo:good:rate5m" in [rule.get("record") for rule in groups["llm-slo-chat-1m-1"]["rules"]]  # type: ignore[attr-defined]
     assert all(len(group["rules"]) <= 20 for group in groups.values())  # type: ignore[arg-type]
 
 
@@ -79,14 +79,14 @@ def test_what_changed_is_put_right_and_what_is_gone_goes(
     """An edited group is written again, a foreign one deleted, after all others are in place; the rest is left be."""
     assert main(["push", SPEC, "--mimir", url, "--namespace", "llm/slo"]) == 0
     groups = ruler.rules["anonymous"]["llm/slo"]
-    groups["llm-slo-chat-ttft"]["interval"] = "5m"
+    groups["llm-slo-chat-1m-1"]["interval"] = "5m"
     groups["old group"] = {"name": "old group", "interval": "1m", "rules": [{"record": "a", "expr": "1"}]}
     ruler.writes.clear()
     capsys.readouterr()
     assert main(["push", SPEC, "--mimir", url, "--namespace", "llm/slo"]) == 0
     assert ruler.writes == ["POST", "DELETE old group"]
-    assert capsys.readouterr().out.splitlines() == ["updated llm-slo-chat-ttft", "deleted old group"]
-    assert groups["llm-slo-chat-ttft"]["interval"] == "60s"
+    assert capsys.readouterr().out.splitlines() == ["updated llm-slo-chat-1m-1", "deleted old group"]
+    assert groups["llm-slo-chat-1m-1"]["interval"] == "60s"
 
 
 def test_a_dry_run_shows_the_diff_and_writes_nothing(
@@ -94,12 +94,12 @@ def test_a_dry_run_shows_the_diff_and_writes_nothing(
 ) -> None:
     """--dry-run tells each change with its lines."""
     assert main(["push", SPEC, "--mimir", url]) == 0
-    ruler.rules["anonymous"]["llm-slo"]["llm-slo-chat-ttft"]["interval"] = "5m"
+    ruler.rules["anonymous"]["llm-slo"]["llm-slo-chat-1m-1"]["interval"] = "5m"
     ruler.writes.clear()
     capsys.readouterr()
     assert main(["push", SPEC, "--mimir", url, "--dry-run"]) == 0
     told = capsys.readouterr().out.splitlines()
-    assert told[0] == "would update llm-slo-chat-ttft"
+    assert told[0] == "would update llm-slo-chat-1m-1"
     assert {"-interval: 5m", "+interval: 1m"} <= set(told)
     assert ruler.writes == []
 
@@ -120,7 +120,7 @@ def test_refusals_say_what_to_do(status: int, said: str, capsys: pytest.CaptureF
         assert main(["push", SPEC, "--mimir", url]) == 2
     err = capsys.readouterr().err
     assert said in err
-    assert "cannot create the group llm-slo-chat-ttft: http" in err
+    assert "cannot create the group llm-slo-chat-1m-1: http" in err
     assert err.count("\n") == 1
 
 
