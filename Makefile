@@ -22,12 +22,12 @@ demo-vllm: $(VENV)/.installed $(VLLM_VENV)/.installed ## The same on a real vLLM
 	$(BIN)/python tests/engine/serve.py $(VLLM_VENV) -- $(BIN)/slo-load demo $(CPU_LOAD) $(DEMO_FLAGS)
 
 test: $(VENV)/.test lint types ## Everything that needs no special hardware
-	$(BIN)/python -m pytest -m "not engine" $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest tests -m "not engine" $(PYTEST_FLAGS)
 	@echo "skipped: engine tests, which need a live vLLM; run them with: make test-engine"
 	@command -v promtool >/dev/null || echo "skipped: promtool and Prometheus tests; install prometheus (Debian: apt-get install prometheus)"
 
 test-engine: $(VENV)/.test $(VLLM_VENV)/.installed ## The tests against a live vLLM on the CPU, with real Prometheus where installed
-	$(BIN)/python -m pytest -m engine --vllm-venv $(VLLM_VENV) $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest tests -m engine --vllm-venv=$(VLLM_VENV) $(PYTEST_FLAGS)
 
 lint: $(VENV)/.test ## ruff: style and common mistakes
 	$(BIN)/ruff check .
