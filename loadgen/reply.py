@@ -17,6 +17,7 @@ from loadgen.record import ErrorCategory
 
 # The fields of a delta (or of a completions choice) that hold something the model produced.
 _OUTPUT_FIELDS = ("content", "text", "reasoning_content", "reasoning", "tool_calls", "refusal")
+_ANSWER_FIELDS = ("content", "text")
 # The events of the responses API whose `delta` does.
 _OUTPUT_EVENTS = ("response.output_text.delta", "response.reasoning_text.delta", "response.refusal.delta",
                   "response.reasoning_summary_text.delta", "response.function_call_arguments.delta")  # fmt: skip
@@ -160,6 +161,8 @@ def _read_event(reply: Reply, stamp: int, data: bytes, raw: bytes) -> Frame | No
     delta = choices[0].get("delta") or choices[0]
     told, texts = [name for name in _OUTPUT_FIELDS if delta.get(name)], list(_TEXT.finditer(raw))
     if len(told) != 1 or len(texts) != 1 or texts[0][1].decode() != told[0]:
+        return None
+    if reply.text is not None and told[0] not in _ANSWER_FIELDS:  # reasoning is no part of the text to keep
         return None
     begin, end = texts[0].span(2)
     return raw[:begin], _text_and(raw[end:])

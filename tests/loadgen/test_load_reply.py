@@ -1,6 +1,7 @@
 """Reading a streamed answer: what is a token, when it came, and what went wrong."""
 
 import itertools
+import json
 from collections.abc import Generator
 from typing import cast
 
@@ -195,3 +196,24 @@ def test_an_answer_that_does_not_stream_is_a_bad_response() -> None:
 def test_no_bytes_at_all_break_the_reader(pieces: list[bytes], complete: bool) -> None:
     """Garbage is truncated or bad, never an exception."""
     assert read(*pieces, complete=complete).error in ("truncated", "bad_response")
+
+
+said = st.tuples(st.sampled_from(["content", "reasoning", "refusal"]), st.text(max_size=6) | st.just('"content": "x"'))
+
+
+@given(st.lists(said, max_size=30), st.booleans(), st.sampled_from([(", ", ": "), (",", ":")]), st.integers(1, 50))
+def test_events_read_without_parsing_say_what_parsing_says(
+    parts: list[tuple[str, str]], ascii_only: bool, separators: tuple[str, str], cut: int
+) -> None:
+    """Any texts, escaped or not, also such that look like JSON: as many tokens, the same stamps, the same text."""
+    chunks = [
+        {"id": "c", "choices": [{"index": 0, "delta": {name: text}, "finish_reason": None}]} for name, text in parts
+    ]
+    events = [f"data: {json.dumps(c, ensure_ascii=ascii_only, separators=separators)}\n\n".encode() for c in chunks]
+    data = b"".join(events) + DONE
+    pieces = [data[i : i + cut] for i in range(0, len(data), cut)]
+    ends = [(end - 1) // cut for end in itertools.accumulate(map(len, events))]
+    reply = finished(read_reply(200, SSE, body(*pieces), True, keep_text=True))
+    assert reply.token_ns == [end for end, (_, text) in zip(ends, parts, strict=True) if text]
+    assert reply.error is None
+    assert "".join(reply.text or ()) == "".join(text for name, text in parts if name == "content")
