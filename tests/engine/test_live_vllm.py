@@ -73,7 +73,7 @@ def run(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Run:
     for _ in range(3):
         _wrong_request(stack)
     eventually("all spans", lambda: _spans(read(page(stack.sidecar))) - _spans(before) >= REQUESTS)
-    gate = [BIN / "slo-load", "gate", home / "records.jsonl", "--slo", SPEC, "--json"]
+    gate = [BIN / "slo-load", "gate", home / "records.jsonl", "--slo", SPEC, "--steady", "none", "--json"]
     return Run(
         record.read(home / "records.jsonl"),
         Interval(before, read(page(stack.sidecar))),
