@@ -26,7 +26,8 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 def run_on_ray(address: str, job: Job, write: Write, new_loop: LoopFactory) -> Footer:
     """Do the jobs of all workers as Ray tasks of one CPU each. Raises WorkerError.
 
-    A task that dies is counted in the footer, its records are lost with its node. Ctrl-C cancels the tasks.
+    Every node needs this package. Records come when a task ends: a task that dies is counted in the footer and its
+    records are lost, as are all when Ctrl-C cancels the tasks.
     """
     try:
         import ray
