@@ -18,6 +18,7 @@ interval; 30 s is kube-prometheus-stack's default, at Prometheus' own of 1 min i
 import argparse
 import json
 import math
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -326,6 +327,9 @@ def main() -> None:
     parser.add_argument("--pods", type=int, nargs="+", default=[8, 64], help="pods to measure with (8 64)")
     parser.add_argument("--json", action="store_true", help="print one JSON object in the end")
     args = parser.parse_args()
+    if not shutil.which("prometheus") or not shutil.which("promtool"):
+        print("skipped: it needs prometheus and promtool (Debian: prometheus)")
+        return
     made, results = traffic(), {}
     for pods in args.pods:
         # Availability differs in nothing that many pods would change.
@@ -340,9 +344,8 @@ def main() -> None:
                 designs = (ours(slo), sloth(*RAW[slo]), pyrra(*RAW[slo]))
                 found = {design.name: measured(Path(folder), design, truth) for design in designs}
             results[f"{slo}/{pods}"] = found
-            print(
-                f"  slo-gen check estimates {cost.estimate(groups_of(slo), pods, SCRAPE).total:,.0f} samples/s of llm-slo"
-            )
+            estimate = cost.estimate(groups_of(slo), pods, SCRAPE).total
+            print(f"  slo-gen check estimates {estimate:,.0f} samples/s of llm-slo")
             mine = found["llm-slo"]["samples_per_second"]
             for other in ("sloth", "pyrra"):
                 print(f"  {other} reads {found[other]['samples_per_second'] / mine:.0f} times as much")  # type: ignore[operator]
