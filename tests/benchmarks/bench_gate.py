@@ -1,7 +1,7 @@
 """False alarms and power of the regression gate: pairs of simulated runs, unchanged and with the second 10 % slower.
 
-`bench_gate.py [PAIRS] [REQUESTS]`: 100 pairs of 600 requests by default; 1 000 take about 10 minutes on one core.
-The engine is the simulator's in virtual time, at about half of its capacity; both runs of a pair are sent the same
+`bench_gate.py [PAIRS] [REQUESTS]`: 100 pairs of 600 requests by default; 1 000 take about 10 minutes on one core. The
+engine is the simulator's in virtual time, at about half of its capacity; both runs of a pair are sent the same
 schedule, as with the default seed, and each engine has noise of its own.
 """
 
