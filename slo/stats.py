@@ -4,11 +4,12 @@ import math
 from collections.abc import Callable
 
 
-def binomial_bounds(good: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+def binomial_bounds(good: float, total: float, confidence: float = 0.95) -> tuple[float, float]:
     """One-sided Clopper-Pearson bounds (low, high) of a success probability, each at `confidence`.
 
     `low` is the p at which `good` or more successes would still be seen with probability 1 - confidence,
-    `high` the p at which `good` or fewer would. Raises ValueError unless 0 <= good <= total and total > 0.
+    `high` the p at which `good` or fewer would; numbers between whole ones stand for events that are not independent.
+    Raises ValueError unless 0 <= good <= total and total > 0.
     """
     if not 0 <= good <= total or total == 0:
         raise ValueError(f"need 0 <= good <= total and total > 0, got {good} of {total}")
