@@ -17,8 +17,8 @@ _POD = ("namespace", "pod", "job", "instance")
 _VARIABLES = ("namespace", "job", "instance", "model_name")
 _WHICH_ENGINE = "{{ $labels.model_name }} engine {{ $labels.engine }} on {{ or $labels.pod $labels.instance }}"
 _WHICH_GPU = "GPU {{ $labels.gpu }} ({{ $labels.gpu_uuid }}) on {{ or $labels.pod $labels.instance }}"
-# How the sidecar names a GPU that no longer answers, among its sources.
-_LOST_GPU = "GPU-.*|MIG-.*|index .*"
+# What the sidecar reads has a URL or is local; a GPU that no longer answers is named by its UUID among them.
+_SOURCES = "https?://.*|local"
 
 
 def group(specs: Sequence[Spec], source: str, links: Links, *, isolated: bool) -> RuleGroup:
@@ -55,7 +55,7 @@ def _sidecar() -> Iterable[AlertingRule]:
     up, by_deployment = catalog.SOURCE_UP.name, "group by (namespace, job, source)"
     yield _alert(
         "LlmSourceDown",
-        f'{up}{{endpoint!~"{_LOST_GPU}"}} == 0',
+        f'{up}{{endpoint=~"{_SOURCES}"}} == 0',
         "The sidecar on {{ or $labels.pod $labels.instance }} cannot read {{ $labels.source }} {{ $labels.endpoint }}",
         "It reads other sources on; what this one feeds is missing, not zero. The sidecar's log says why.",
         hold="2m",
@@ -187,7 +187,7 @@ def _gpus() -> Iterable[AlertingRule]:
     )
     yield _alert(
         "LlmGpuLost",
-        f'{catalog.SOURCE_UP.name}{{endpoint=~"{_LOST_GPU}"}} == 0',
+        f'{catalog.SOURCE_UP.name}{{endpoint!~"{_SOURCES}"}} == 0',
         "{{ $labels.endpoint }} on {{ or $labels.pod $labels.instance }} no longer answers",
         "It has fallen off the bus or needs a reset; an engine that runs on it fails or hangs.",
         hold="1m",
