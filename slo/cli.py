@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import NoReturn
 
 from slo import stdout
 from slo.commands import backtest, build, check, explain, openslo_export, openslo_import, propose, push, status, test
@@ -24,8 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line in place of argparse's page."""
+        self.exit(USAGE, f"{self.prog}: {message}; see --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="slo-gen", description="SLO spec in, Prometheus rules and dashboards out.")
+    parser = _Parser(prog="slo-gen", description="SLO spec in, Prometheus rules and dashboards out.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('llm-slo')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -95,10 +95,10 @@ def _spans() -> Iterable[AlertingRule]:
         hold="5m",
     )
     served = f"sum by (model_name) (rate({catalog.E2E.name}_count[15m])) > 0"
-    judged = f"sum by (model_name) (rate({catalog.SLO_EVENTS.name}[15m])) > 0"
+    judged = f"sum by (model_name) (rate({catalog.SLO_EVENTS.name}[15m]))"
     yield _alert(
         "LlmSpansMissing",
-        f"{served} unless {judged}",
+        f"{served} and on (model_name) {judged} == 0",
         "{{ $labels.model_name }} serves requests, but none of them arrives as a span",
         "SLOs that are exact count nothing meanwhile: no good events, and no bad ones either.",
         hold="15m",

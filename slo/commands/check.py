@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 
 from slo import artefacts, cost, exposition, grammar, scenarios
-from slo.commands import common
+from slo.commands import common, flags
 from slo.rule import RuleGroup
 from slo.spec import Spec
 
@@ -16,9 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_specs(parser)
     common.add_output(parser)
     parser.add_argument("--live", metavar="URL", help="also check against the metrics page of an engine or sidecar")
-    parser.add_argument("--pods", type=int, default=8, metavar="N", help="pods to estimate the rules' cost for (8)")
     parser.add_argument(
-        "--scrape", type=int, default=15, metavar="SECONDS", help="scrape interval to estimate for (15)"
+        "--pods", type=flags.count, default=8, metavar="N", help="pods to estimate the rules' cost for (8)"
+    )
+    parser.add_argument(
+        "--scrape", type=flags.count, default=15, metavar="SECONDS", help="scrape interval to estimate for (15)"
     )
 
 

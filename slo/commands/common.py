@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slo import artefacts
+from slo.commands import flags
 from slo.engines import ENGINES
 from slo.promql import EXPORTER
 from slo.rule import Links, RuleGroup
@@ -41,10 +42,10 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--isolated", action="store_true", help="give each SLO groups of its own, alerts included, that need no others"
     )
-    parser.add_argument("--link-grafana", metavar="URL", default="", help="root URL of Grafana, for links in alerts")
-    parser.add_argument(
-        "--link-runbooks", metavar="URL", default=Links().runbooks, help="where docs/runbooks is, for links in alerts"
-    )
+    text = "root URL of Grafana, for the links of alerts"
+    parser.add_argument("--link-grafana", type=flags.link, metavar="URL", default="", help=text)
+    text = "where docs/runbooks is published, for the links of alerts"
+    parser.add_argument("--link-runbooks", type=flags.link, metavar="URL", default=Links().runbooks, help=text)
 
 
 def load_specs(args: argparse.Namespace) -> list[Spec]:

@@ -22,3 +22,17 @@ def span(text: str) -> int:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no span of time; write it like 30d, 12h or 90m")
     return int(match[1]) * _SPANS[match[2]]
+
+
+def count(text: str) -> int:
+    """A whole number above 0."""
+    if not re.fullmatch(r"[1-9][0-9]{0,6}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 9999999")
+    return int(text)
+
+
+def link(text: str) -> str:
+    """The beginning of a link: a URL or a path, without what would end it or make a template of it."""
+    if not re.fullmatch(r"[^\s\"'`<>{}]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot begin a link; give a URL such as https://host/path")
+    return text

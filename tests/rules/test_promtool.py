@@ -43,3 +43,21 @@ def test_every_alert_has_a_scenario() -> None:
     told = "".join(case.read_text() for case in CASES)
     assert {a for a in alerts if a not in told} <= {"SloErrorBudgetBurnTicket"}  # named by its severity there
     assert 'severity="ticket"' in told
+
+
+def test_what_health_alerts_say_can_be_rendered(tmp_path: Path) -> None:
+    """In the scenarios' own moments no annotation of a firing alert is an error of its template or lacks a value."""
+    [group] = yaml.safe_load((GENERATED / "health.yaml").read_text())["groups"]
+    case = yaml.load((HERE / "health.test.yaml").read_text(), Loader=yaml.BaseLoader)  # 0x30 is no number here
+    case["rule_files"] = [str(HERE / path) for path in case["rule_files"]]
+    for test in case["tests"]:
+        moments = {one["eval_time"] for one in test.pop("promql_expr_test")}
+        # Wrong on purpose: promtool prints what it got.
+        wrong = [{"eval_time": at, "alertname": r["alert"], "exp_alerts": []} for at in moments for r in group["rules"]]
+        test["alert_rule_test"] = wrong
+    (tmp_path / "all.test.yaml").write_text(yaml.safe_dump(case))
+    done = promtool("test", "rules", tmp_path / "all.test.yaml")
+    said = done.stdout + done.stderr
+    assert {rule["alert"] for rule in group["rules"] if f'alertname="{rule["alert"]}"' not in said} == set()
+    assert "error expanding template" not in said
+    assert "<no value>" not in said

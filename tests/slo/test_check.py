@@ -127,6 +127,27 @@ def test_unreachable_pages_are_one_line(url: str, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--pods", "0"],
+        ["--scrape", "1.5"],
+        ["--link-grafana", "{{ $value }}"],
+        ["--link-runbooks", 'a"b'],
+        ["--format", "x"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_flags_are_one_line(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Bad usage is one line on stderr and exit code 2; nothing that would become a template gets into a link."""
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(ROOT / "slo/specs/batch.yaml"), *flags])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"slo-gen check: argument {flags[0]}: ")
+    assert said.count("\n") == 1
+
+
 # --- grammar and cost ------------------------------------------------------------------------------------------------
 
 
