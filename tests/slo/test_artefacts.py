@@ -131,18 +131,58 @@ def test_isolated_slos_need_no_other() -> None:
             assert all(f'slo="{slo.id}"' in matchers for matchers in read), rule.expr
 
 
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+
+
 @pytest.mark.prometheus
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
-@pytest.mark.parametrize("flags", [["--isolated"], ["--source", "vllm"]], ids=" ".join)
+@needs_promtool
+@pytest.mark.parametrize("flags", [["--isolated"], ["--source", "vllm"], ["all models together"]], ids=" ".join)
 def test_other_shapes_of_the_rules_pass_their_own_tests(flags: list[str], tmp_path: Path) -> None:
     """promtool finds no duplicates in them, and their generated scenarios hold."""
     spec = tmp_path / "spec.yaml"
     spec.write_text(FEATURES)
+    if not flags[0].startswith("--"):
+        spec.write_text(FEATURES.replace("[model_name, tenant]", "[]"))
+        flags = []
     assert main(["build", str(spec), "--out", str(tmp_path), *flags]) == 0
     built = sorted((tmp_path / "rules").glob("*.yaml"))
     done = subprocess.run(["promtool", "check", "rules", *built], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert main(["test", str(spec), "--out", str(tmp_path), *flags]) == 0
+
+
+@pytest.mark.prometheus
+@needs_promtool
+@pytest.mark.parametrize("flags", [[], ["--isolated"]], ids=["shared", "isolated"])
+def test_an_alert_carries_its_slos_labels_and_runbook(flags: list[str], tmp_path: Path) -> None:
+    """Labels of the SLO are on its alerts for routing, whatever is in them; its own runbook wins over the general one."""
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(FEATURES)
+    assert main(["build", str(spec), "--out", str(tmp_path), *flags]) == 0
+    count, bucket = (
+        f'llm_inter_token_latency_seconds_{s},namespace="pr\\"od",tenant="t"}}'
+        for s in ('count{x="1"', 'bucket{le="0.1"')
+    )
+    case = {
+        "rule_files": ["rules/slo-all.yaml", "rules/recording.yaml"],
+        "evaluation_interval": "1m",
+        "group_eval_order": [g.name for n, gs in artefacts.rule_groups([load(spec)], isolated=bool(flags)).items()
+                             for g in gs if n != "health"],
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": count, "values": "0+600x90"}, {"series": bucket, "values": "0+60x90"}],
+                "alert_rule_test": [{"alertname": "SloErrorBudgetBurnPage", "eval_time": "80m", "exp_alerts": []}],
+            }
+        ],
+    }  # fmt: skip
+    (tmp_path / "one.test.yaml").write_text(yaml.safe_dump(case))
+    done = subprocess.run(["promtool", "test", "rules", tmp_path / "one.test.yaml"], capture_output=True, text=True)
+    said = done.stdout + done.stderr  # nothing was expected, so promtool tells what came
+    assert 'runbook_url="https://wiki.example/itl"' in said
+    assert r'team="we\"ird {{ $value }}"' in said
+    assert 'tier="0"' in said
+    assert 'tenant="t"' in said
 
 
 FEATURES = """\
