@@ -155,7 +155,7 @@ def test_other_shapes_of_the_rules_pass_their_own_tests(flags: list[str], tmp_pa
 @needs_promtool
 @pytest.mark.parametrize("flags", [[], ["--isolated"]], ids=["shared", "isolated"])
 def test_an_alert_carries_its_slos_labels_and_runbook(flags: list[str], tmp_path: Path) -> None:
-    """Labels of the SLO are on its alerts for routing, whatever is in them; its own runbook wins over the general one."""
+    """Labels of the SLO are on its alerts for routing, whatever is in them; its own runbook wins over the other."""
     spec = tmp_path / "spec.yaml"
     spec.write_text(FEATURES)
     assert main(["build", str(spec), "--out", str(tmp_path), *flags]) == 0
