@@ -67,12 +67,12 @@ def run(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Run:
     home = tmp_path_factory.mktemp("run")
     _drive(stack, home / "warm-up.jsonl", "--requests", "5", "--rate", "5")
     _wrong_request(stack)
-    eventually("spans of the warm-up", lambda: _spans(read(page(stack.sidecar))) >= 5)
+    eventually("spans of all that came before", lambda: _settled(stack))
     before = read(page(stack.sidecar))
     _drive(stack, home / "records.jsonl", "--requests", str(REQUESTS), "--rate", "20")
     for _ in range(3):
         _wrong_request(stack)
-    eventually("all spans", lambda: _spans(read(page(stack.sidecar))) - _spans(before) >= REQUESTS)
+    eventually("all spans", lambda: _spans(read(page(stack.sidecar))) - _spans(before) >= REQUESTS and _settled(stack))
     gate = [BIN / "slo-load", "gate", home / "records.jsonl", "--slo", SPEC, "--steady", "none", "--json"]
     return Run(
         record.read(home / "records.jsonl"),
@@ -90,6 +90,12 @@ def _drive(stack: Stack, records: Path, *load: str) -> None:
 def _wrong_request(stack: Stack) -> None:
     answer = httpx.post(f"{stack.engine}/v1/chat/completions", json={"model": "tiny-llama", "messages": "?"})
     assert answer.status_code == 400
+
+
+def _settled(stack: Stack) -> bool:
+    """Whether the spans, which come in batches, have caught up with the requests that the engine finished."""
+    reading = read(page(stack.sidecar))
+    return _spans(reading) == reading.sum(Selector(catalog.E2E, "_count"))
 
 
 def _spans(reading: Reading) -> float:
