@@ -1,5 +1,6 @@
 """A live metrics page held against rules: does every raw series that they read exist there?"""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -103,7 +104,10 @@ def _missing(page: Page, slo: Slo, read: Read) -> str | None:
     if series is None:
         hint = "; start slo-exporter with this spec" if slo.exact else "; some appear with the first request"
         return f"{page.url} has no {read.name}{hint}"
-    if any(_matches(read.matchers, labels) for labels in series):
+    try:
+        if any(_matches(read.matchers, labels) for labels in series):
+            return None
+    except re.error:  # one that only Prometheus can read
         return None
     if le := next((m.value for m in read.matchers if m.label == "le"), None):
         return f"{read.name} has no bucket {_number(le)} on {page.url}; {_near(float(_number(le)), series)}"

@@ -1,5 +1,6 @@
 """The `sli` part of a spec: which kind it is, and its fields."""
 
+import re
 from collections.abc import Callable
 from functools import partial
 
@@ -146,6 +147,10 @@ def _regex(value: Value) -> str:
     # Prometheus' regular expressions know no look-around and no back-references: its own parser has to accept it.
     if wrong := grammar.problem(f"x{{handler=~{quote(value.text())}}}"):
         raise value.error(f"{value.text()!r} is no regular expression of Prometheus: {wrong}")
+    try:
+        re.compile(value.text())
+    except re.error as error:  # metrics pages are matched here, too
+        raise value.error(f"{value.text()!r} is too special: {error}; write it so that Python reads it too") from None
     return value.text()
 
 

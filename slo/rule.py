@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class RecordingRule:
+    """Writes what `expr` gives as the series `record`, with `labels` set."""
+
     record: str
     expr: str
     labels: Mapping[str, str] = field(default_factory=dict)

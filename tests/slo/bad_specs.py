@@ -139,6 +139,7 @@ BAD = {
     "broken regex": (_sli("availability: {handlers: '/v1/('}"), "7: '/v1/(' is no regular expression"),
     "regex that RE2 lacks": (_sli("availability: {handlers: '(?=a)b'}"), "7: '(?=a)b' is no regular expression"),
     "back-reference": (_sli(r"availability: {handlers: '(a)\1'}"), "7: '(a)\\\\1' is no regular expression"),
+    "regex that Python lacks": (_sli(r"availability: {handlers: '\pL+'}"), "7: '\\\\pL+' is too special"),
     # --- PromQL
     "no window": (_own("rate(x[5m])"), "8: the range must be {{window}}"),
     "unknown placeholder": (_own("rate(x[{{windw}}])"), "8: unknown placeholder {{windw}}"),
@@ -178,6 +179,6 @@ SCHEMA_BLIND = {
     "itl off the edges", "stall sooner than a scrape", "stall after a day", "contradictory conditions", "broken regex",
     "regex that RE2 lacks", "back-reference", "broken PromQL", "a range", "a number", "PromQL that closes our bracket",
     "PromQL of brackets", "good is total", "selector left out", "objective nan",
-    "no YAML", "tab", "two documents", "control character", "unknown alias",
+    "regex that Python lacks", "no YAML", "tab", "two documents", "control character", "unknown alias",
     "lists in lists", "dashes", "mappings in mappings",
 }  # fmt: skip
