@@ -28,8 +28,8 @@ REQUESTS = 200
 OPT_IN = {catalog.CORRUPTED, catalog.DRAFT_TOKENS, catalog.ACCEPTED_TOKENS}
 ENGINE_METRICS = [m for m in catalog.families() if "vllm" in m.upstream]
 # From the client's intended start to vLLM's arrival stamp, and from vLLM's first token to the client's read, each
-# crosses loopback, an event loop and HTTP parsing on two busy cores. Measured here: 2-15 ms; 100 ms is the bound.
-CLOCK_DIFFERENCE = 0.1
+# crosses loopback, an event loop and HTTP parsing on two busy cores. 2-15 ms on a quiet machine, up to 0.4 s on a busy one.
+CLOCK_DIFFERENCE = 0.5
 
 
 def page(url: str) -> str:
