@@ -28,7 +28,7 @@ REQUESTS = 200
 OPT_IN = {catalog.CORRUPTED, catalog.DRAFT_TOKENS, catalog.ACCEPTED_TOKENS}
 ENGINE_METRICS = [m for m in catalog.families() if "vllm" in m.upstream]
 # From the client's intended start to vLLM's arrival stamp, and from vLLM's first token to the client's read, each
-# crosses loopback, an event loop and HTTP parsing on two busy cores. 2-15 ms on a quiet machine, up to 0.4 s on a busy one.
+# crosses loopback, an event loop and HTTP parsing: 2-15 ms on a quiet machine, up to 0.4 s on a busy one.
 CLOCK_DIFFERENCE = 0.5
 
 
