@@ -2,10 +2,11 @@
 
     python tests/benchmarks/bench_sidecar_effect.py [--vllm-venv .venv-vllm] [--pairs 6] [--seconds 20] [--json]
 
-One vLLM on the CPU serves a closed loop of 8 requests all along and traces every one. In one half of a pair its spans
-go to the sidecar, which is scraped every second; in the other to a sink that drops them, and nobody scrapes. The halves
-change places from pair to pair, so that a machine that grows slower or faster does not look like an effect. The
-sidecar's own CPU time is counted too: it says on any machine what the sidecar can take from an engine at most.
+One vLLM on a core of its own serves a closed loop of 8 requests all along and traces every one. Clients and sidecar
+share the other cores: on the engine's, which spins, any process at all would show as an effect. In one half of a pair
+the spans go to the sidecar, which is scraped every second; in the other to a sink that drops them, and nobody scrapes.
+The halves change places from pair to pair, so that a machine that grows slower or faster does not look like an effect.
+The sidecar's own CPU time is counted too: it says on any machine what the sidecar can take from an engine at most.
 """
 
 import argparse
@@ -134,21 +135,26 @@ def cpu_seconds(pid: int | None) -> float:
 
 
 def measure(venv: Path, pairs: int, seconds: float) -> list[tuple[Half, Half]]:
-    """Both halves, without and with the sidecar, pair by pair."""
-    port, results = free_port(), []
-    with vllm(venv, port) as engine, load(engine, (pairs + 1) * 2 * (seconds + SETTLE + 5)):
-        with sink(port):
-            half(engine, seconds, None)  # warm
-        for number in range(pairs):
-            found = {}
-            for name in ("without", "with") if number % 2 == 0 else ("with", "without"):
-                with sink(port) if name == "without" else sidecar(engine, port) as pid:
-                    found[name] = half(engine, seconds, pid)
-            results.append((found["without"], found["with"]))
-            print(
-                f"pair {number + 1}: without {results[-1][0].rate:.1f}, with {results[-1][1].rate:.1f}", file=sys.stderr
-            )
-    return results
+    """Both halves, without and with the sidecar, pair by pair, on an engine that has the first core for itself."""
+    port = free_port()
+    first, *others = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {first})
+    with vllm(venv, port) as engine:
+        os.sched_setaffinity(0, others or {first})
+        with load(engine, (pairs + 1) * 2 * (seconds + SETTLE + 5)):
+            with sink(port):
+                half(engine, seconds, None)  # warm
+            return [pair(engine, port, number, seconds) for number in range(pairs)]
+
+
+def pair(engine: str, port: int, number: int, seconds: float) -> tuple[Half, Half]:
+    """One half without and one with the sidecar; which comes first alternates with `number`."""
+    found = {}
+    for name in ("without", "with") if number % 2 == 0 else ("with", "without"):
+        with sink(port) if name == "without" else sidecar(engine, port) as pid:
+            found[name] = half(engine, seconds, pid)
+    print(f"pair {number + 1}: without {found['without'].rate:.1f}, with {found['with'].rate:.1f}", file=sys.stderr)
+    return found["without"], found["with"]
 
 
 def effect(pairs: list[tuple[Half, Half]]) -> dict[str, float]:
