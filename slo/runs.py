@@ -5,10 +5,12 @@ other; a baseline keeps the order of its latencies, but of failures only how man
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from slo.sli import Request
 
@@ -50,12 +52,34 @@ class Run:
     ordered: bool
 
 
-def read(path: Path) -> Run:
-    """A records or a baseline file. Raises RunError."""
-    text = _text(path)
-    if text.startswith("{\n"):  # a baseline is one indented object, records are one object a line
-        return _located(f"{path}", text, lambda body: _baseline(path, body))
-    origin, requests = _records(path, text)
+def read(path: Path) -> list[Run]:
+    """The runs of a file: one of a records file, one or more of a baseline file. Raises RunError."""
+    with _opened(path) as file:
+        first = file.readline()
+        if first == "{\n":  # a baseline is one indented object, records are one object a line
+            text = first + file.read()
+            return _located(f"{path}", lambda: [_baseline(path, body) for body in _objects(text)])
+        return [_run(*_records(path, first, file))]
+
+
+def read_requests(path: Path) -> list[Request]:
+    """The requests of a records file in the order of their intended starts. Raises RunError."""
+    with _opened(path) as file:
+        return _records(path, file.readline(), file)[1]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RunError(f"{path}: not a text file; give records or a baseline that 'slo-load run' wrote") from None
+
+
+def _run(origin: Origin, requests: Sequence[Request]) -> Run:
     values = {name: [getattr(request, name) for request in requests] for name in ("ttft", "tpot", "e2e")}
     return Run(
         origin=origin,
@@ -65,9 +89,12 @@ def read(path: Path) -> Run:
     )
 
 
-def read_requests(path: Path) -> list[Request]:
-    """The requests of a records file in the order of their intended starts. Raises RunError."""
-    return _records(path, _text(path))[1]
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """JSON objects one after the other, as `cat` joins baselines."""
+    decoder, end = json.JSONDecoder(parse_constant=_no_number), 0
+    while text := text[end:].lstrip():
+        body, end = decoder.raw_decode(text)
+        yield body
 
 
 def _baseline(path: Path, body: dict[str, Any]) -> Run:
@@ -83,14 +110,13 @@ def _baseline(path: Path, body: dict[str, Any]) -> Run:
     )
 
 
-def _records(path: Path, text: str) -> tuple[Origin, list[Request]]:
+def _records(path: Path, first: str, rest: Iterable[str]) -> tuple[Origin, list[Request]]:
     """Where the records come from, and the requests. The last line of a killed run may be torn; it is left out."""
-    first, *rest = text.split("\n")
-    origin = _located(f"{path}:1", first, lambda body: _header(path, body))
-    if rest and not _is_json(rest[-1]):
-        rest.pop()
-    places = [(f"{path}:{number}", line) for number, line in enumerate(rest, 2) if line]
-    found = [_located(place, line, lambda body: _request(body, origin.started_ns)) for place, line in places]
+    origin = _located(f"{path}:1", lambda: _header(path, _parsed(first)))
+    found = []
+    for number, line in enumerate(rest, 2):
+        if line.endswith("\n") or _is_json(line):
+            found.append(_located(f"{path}:{number}", partial(_request, line, origin.started_ns)))
     return origin, sorted((request for request in found if request), key=lambda request: request.start)
 
 
@@ -99,9 +125,10 @@ def _header(path: Path, body: dict[str, Any]) -> Origin:
     return _origin(path, body["header"])
 
 
-def _request(body: dict[str, Any], started_ns: int) -> Request | None:
-    """A record as a Request; None for the footer and for samples of the server."""
-    if "footer" in body or "sample" in body:
+def _request(line: str, started_ns: int) -> Request | None:
+    """A record as a Request; None for the footer, for samples of the server and for an empty line."""
+    body = _parsed(line.strip() or "{}")
+    if not body or "footer" in body or "sample" in body:
         return None
     due, stamps = body["scheduled_ns"], body.get("token_ns", ())
     tokens, error = body.get("output_tokens") or 0, body.get("error")
@@ -134,20 +161,16 @@ def _expect_format(body: dict[str, Any], name: str) -> None:
         raise ValueError(f"not {name} version {VERSION}, which this release reads")
 
 
-def _text(path: Path) -> str:
+def _located(place: str, read_it: Callable[[], T]) -> T:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise RunError(f"{path}: not a text file; give records or a baseline that 'slo-load run' wrote") from None
-
-
-def _located(place: str, text: str, read_body: Callable[[dict[str, Any]], T]) -> T:
-    try:
-        return read_body(json.loads(text, parse_constant=_no_number))
+        return read_it()
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise RunError(f"{place}: not what 'slo-load run' writes as records or baseline: {error}") from None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(text, parse_constant=_no_number)
+    return body
 
 
 def _no_number(name: str) -> float:
@@ -156,7 +179,7 @@ def _no_number(name: str) -> float:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text or "0")
+        json.loads(text)
     except ValueError:
         return False
     return True

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if LOWEST_CAP * (1 - args.objective) >= 1:
         raise common.UsageError(f"--objective {args.objective:g} is too low to alert on; take more than 1/3")
     try:
-        runs = [read(path) for path in args.runs]
+        runs = [found for path in args.runs for found in read(path)]
     except RunError as error:
         raise common.UsageError(str(error)) from None
     proposals = propose(runs, args.objective, args.confidence)

@@ -219,9 +219,20 @@ def test_a_baseline_does_too(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     }
     assert "Baselines keep no order of failures" in out
     values = [request.ttft for request in recording.requests() if request.ttft is not None]
-    assert read(path).latencies["ttft"] == pytest.approx(values, abs=1e-6)
+    assert read(path)[0].latencies["ttft"] == pytest.approx(values, abs=1e-6)
     assert "nothing proposed for e2e" in out
     assert f"nothing proposed for e2e: {path} holds no values of it" in err
+
+
+def test_baselines_joined_in_a_file_are_runs_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`cat one.json two.json` holds two runs, and the worse one decides."""
+    path = tmp_path / "baseline.json"
+    runs = [_recording(_ttfts(300)), _recording([0.6] * 300)]
+    path.write_text("".join(encode_baseline(from_recording(run, "none")) for run in runs))
+    assert main(["propose", str(path), "--json"]) == 0
+    ttft = json.loads(capsys.readouterr().out)["slos"][0]
+    assert ttft["threshold"] == 0.75
+    assert len(ttft["evidence"]) == 2
 
 
 def test_too_short_a_run_proposes_nothing_and_says_what_it_takes(
@@ -265,7 +276,7 @@ def test_a_killed_run_can_be_read(records: Path) -> None:
     text = records.read_text()
     whole = text.splitlines(keepends=True)
     records.write_text("".join(whole[:100]) + whole[100][:50])
-    assert len(read(records).answered) == 98  # the header is a line, one was cancelled
+    assert len(read(records)[0].answered) == 98  # the header is a line, one was cancelled
     records.write_text("".join(whole[:50]) + "{torn\n" + "".join(whole[51:]))
     with pytest.raises(ValueError, match=r"run\.jsonl:51: not what"):
         read(records)
