@@ -10,7 +10,7 @@ from loadgen import record
 from loadgen.arrivals import NS, Load
 from loadgen.record import Client, Fingerprint, Recording, RequestRecord, fingerprint, plain
 from loadgen.steady import Rule, steady
-from loadgen.summary import Quantiles, Summary, summarize
+from loadgen.summary import Quantiles, Summary, summarize, tokens_between
 from loadgen.workload import Workload
 
 FORMAT = "llm-slo-baseline"
@@ -73,16 +73,8 @@ def token_rates(records: Sequence[RequestRecord], kept: Sequence[RequestRecord])
     begin, end = min(r.scheduled_ns for r in kept), max(r.scheduled_ns for r in kept)
     if begin == end:
         return ()
-    counts = [0] * PARTS
-    for stamp, tokens in _tokens(records):
-        if begin <= stamp < end:
-            counts[(stamp - begin) * PARTS // (end - begin)] += tokens
-    return tuple(round(count * PARTS * NS / (end - begin), 3) for count in counts)
-
-
-def _tokens(records: Sequence[RequestRecord]) -> Iterable[tuple[int, int]]:
-    for found in records:
-        yield from zip(found.token_ns, found.token_counts or [1] * len(found.token_ns), strict=False)
+    edges = [begin - (part * (begin - end) // PARTS) for part in range(PARTS + 1)]  # rounded up
+    return tuple(round(tokens * PARTS * NS / (end - begin), 3) for tokens in tokens_between(records, edges))
 
 
 def encode(baseline: Baseline) -> str:
@@ -96,10 +88,12 @@ def read(path: Path | str, rule: Rule = "auto") -> tuple[Baseline, ...]:
     Raises BaselineError.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        if text.startswith("{\n"):  # a baseline is indented, records are one object a line
-            return tuple(_baseline(value) for value in _objects(text))
-        return (from_recording(record.read(path), rule),)
+        if Path(path).suffix == record.PARQUET:
+            return (from_recording(record.read(path), rule),)
+        with Path(path).open(encoding="utf-8") as file:
+            indented = file.readline(3) == "{\n"  # a baseline; records are one object a line
+            text = "{\n" + file.read() if indented else ""
+        return tuple(map(_baseline, _objects(text))) if indented else (from_recording(record.read(path), rule),)
     except OSError as error:
         raise BaselineError(f"{path}: cannot be read: {error.strerror}") from None
     except record.RecordError as error:

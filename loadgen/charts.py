@@ -4,19 +4,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
-from typing import Literal
+from typing import Literal, TypeVar
 
+T = TypeVar("T")
 Point = tuple[float, float]
 Style = Literal["line", "steps", "dots"]
 
 _WIDTH, _HEIGHT = 460, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 34, 40
 # A path of more points than the chart has pixels only makes the page slow.
-_MOST_POINTS = 2_000
+MOST_POINTS = 2_000
 # An axis of nothing but zeros still needs a length.
 _FLAT = 1e-9
 _TIMELINE_WIDTH, _ROW = 940, 5
-_MOST_ROWS = 120
+MOST_ROWS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,7 @@ def chart(title: str, series: Sequence[Series], x_label: str, marks: Sequence[fl
             (x, y), top = place(mark, 0), place(mark, y_ticks[-1])
             parts += [_line("mark", (x, y), top), _text(x + 5, y - 6, f"{mark:g}", "mark-label", "start")]
     for number, one in enumerate(series):
-        thinned = one.points[:: ceil(len(one.points) / _MOST_POINTS)]
-        path = _path([place(*point) for point in thinned], one.style)
+        path = _path([place(*point) for point in thinned(one.points, MOST_POINTS)], one.style)
         parts.append(f'<path class="{one.style} s{number}" d="{path}"/>')
         if len(series) > 1:
             parts.append(_text(_WIDTH - _RIGHT, 18 + 13 * number, one.name, f"name s{number}", "end"))
@@ -68,7 +68,7 @@ def timeline(title: str, bars: Sequence[Bar]) -> str:
     """A row per bar over time in seconds; of many bars every n-th. What a bar says shows under the pointer."""
     if not bars:
         return f"<p>{escape(title)}: no data</p>"
-    bars = bars[:: ceil(len(bars) / _MOST_ROWS)]
+    bars = thinned(bars, MOST_ROWS)
     ticks = _ticks(max(bar.end for bar in bars))
     height, bottom = _TOP + _ROW * len(bars), _TOP + _ROW * len(bars) + 30
     scale = (_TIMELINE_WIDTH - 2 * _RIGHT) / ticks[-1]
@@ -85,6 +85,11 @@ def timeline(title: str, bars: Sequence[Bar]) -> str:
         parts += [_rect(kind, x, y, end - x) for kind, x, end in zip(kinds, stamps, stamps[1:], strict=False)]
         parts.append("</g>")
     return "".join([*parts, "</svg>"])
+
+
+def thinned(items: Sequence[T], most: int) -> Sequence[T]:
+    """Every n-th, so that there are not more than so many."""
+    return items[:: ceil(len(items) / most)] if items else items
 
 
 def _scale(x_end: float, y_end: float) -> Callable[[float, float], Point]:

@@ -77,8 +77,8 @@ def _add_steady(parser: argparse.ArgumentParser) -> None:
 
 def _gate(args: argparse.Namespace) -> int:
     slos = spec.load(args.slo)
+    before = [run for path in args.baseline for run in baseline.read(path, args.steady)]  # first: they are small
     runs = [record.read(path) for path in args.records]
-    before = [run for path in args.baseline for run in baseline.read(path, args.steady)]
     verdict = judge(slos, *runs, baselines=before, tolerance=args.tolerance, rule=args.steady)
     shown = [steady(run, args.steady)[0] for run in runs]
     summaries = [_summary(run, slos) for run in shown]

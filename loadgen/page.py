@@ -1,18 +1,17 @@
 """The report as one HTML file: verdict, figures, charts and a timeline, in the look that all pages share."""
 
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from html import escape
-from itertools import accumulate
 
 from loadgen.arrivals import NS
-from loadgen.charts import Bar, Point, Series, chart, timeline
+from loadgen.charts import MOST_POINTS, MOST_ROWS, Bar, Point, Series, chart, thinned, timeline
 from loadgen.doubts import latency_conditions
 from loadgen.record import Recording, RequestRecord
 from loadgen.report import check_rows, describe, facts, latencies, notes, server
 from loadgen.sampled import lanes
 from loadgen.steady import Rule, steady
-from loadgen.summary import Quantiles, Summary, summarize
+from loadgen.summary import Quantiles, Summary, Tally, summarize, tokens_between
 from loadgen.verdict import Verdict
 from slo import catalog, html
 from slo.catalog import Metric
@@ -94,20 +93,22 @@ def _grid(charts: Sequence[str]) -> str:
 
 def _distributions(records: Sequence[RequestRecord], spec: Spec | None) -> list[str]:
     return [
-        chart(f"{name}, share not above", [Series(_distribution(_values(records, field)))], "ms", _marks(spec, metric))
+        chart(f"{name}, share not above", [Series(_distribution(_ordered(records, field)))], "ms", _marks(spec, metric))
         for name, field, metric in _LATENCIES
     ]
 
 
-def _values(records: Sequence[RequestRecord], field: str) -> list[float]:
+def _ordered(records: Sequence[RequestRecord], field: str) -> Sequence[float]:
     """Of every request that has the latency; of ITL every gap."""
-    found = [getattr(record, field) for record in records]
-    return [gap for gaps in found for gap in gaps] if field == "itl" else [v for v in found if v is not None]
+    if field == "itl":
+        return Tally(record.gaps_ns for record in records)
+    return sorted(value for record in records if (value := getattr(record, field)) is not None)
 
 
-def _distribution(values: Sequence[float]) -> list[Point]:
-    """The empirical distribution: each value in ms with the share of values not above it."""
-    return [(value * 1000, rank / len(values)) for rank, value in enumerate(sorted(values), 1)]
+def _distribution(ordered: Sequence[float]) -> list[Point]:
+    """The empirical distribution: values in ms, the largest among them, with the share of values not above each."""
+    ranks = [*thinned(range(len(ordered) - 1), MOST_POINTS - 1), len(ordered) - 1] if ordered else []
+    return [(ordered[rank] * 1000, (rank + 1) / len(ordered)) for rank in ranks]
 
 
 def _marks(spec: Spec | None, metric: Metric) -> list[float]:
@@ -133,7 +134,8 @@ def _quantile_series(points: Sequence[tuple[float, Summary]], field: str) -> Ite
 
 
 def _over_time(run: Recording) -> list[str]:
-    ttft = sorted((r.scheduled_ns / NS, r.ttft * 1000) for r in run.records if r.ttft is not None)
+    served = thinned([record for record in run.records if record.token_ns], MOST_POINTS)
+    ttft = [(record.scheduled_ns / NS, record.ttft * 1000) for record in served if record.ttft is not None]
     return [
         chart("TTFT in ms, by intended start", [Series(ttft, "dots")], "seconds"),
         chart("Requests in flight", [Series(_in_flight(run.records), "steps")], "seconds"),
@@ -143,22 +145,20 @@ def _over_time(run: Recording) -> list[str]:
 
 
 def _in_flight(records: Sequence[RequestRecord]) -> list[Point]:
-    changes = sorted([(r.sent_ns, 1) for r in records] + [(r.done_ns, -1) for r in records])
-    levels = accumulate(change for _, change in changes)
-    return [(stamp / NS, level) for (stamp, _), level in zip(changes, levels, strict=True)]
+    sent, done = sorted(record.sent_ns for record in records), sorted(record.done_ns for record in records)
+    changes = thinned(sorted([*sent, *done]), MOST_POINTS)
+    return [(stamp / NS, bisect_right(sent, stamp) - bisect_right(done, stamp)) for stamp in changes]
 
 
 def _tokens(records: Sequence[RequestRecord]) -> list[Point]:
     """Tokens by the second in which they came; a chunk of several counts them all."""
-    seconds: Counter[int] = Counter()
-    for record in records:
-        for stamp, count in zip(record.token_ns, record.token_counts or (1,) * len(record.token_ns), strict=True):
-            seconds[stamp // NS] += count
-    return [(second, seconds[second]) for second in range(max(seconds, default=0))]  # the last one is not whole
+    last = max((record.token_ns[-1] for record in records if record.token_ns), default=0)
+    edges = range(0, last + 1, NS)  # the last second is not whole
+    return list(enumerate(tokens_between(records, edges)))
 
 
 def _bars(records: Sequence[RequestRecord]) -> list[Bar]:
-    """A bar per request by intended start: waiting up to the first token, then streaming."""
+    """A bar per request: waiting up to the first token, then streaming."""
     return [
         Bar(
             begin=record.scheduled_ns / NS,
@@ -167,5 +167,5 @@ def _bars(records: Sequence[RequestRecord]) -> list[Bar]:
             bad=record.error is not None,
             text=f"request {record.seq}: {record.error or record.finish_reason or 'ok'}",
         )
-        for record in sorted(records, key=lambda record: record.scheduled_ns)
+        for record in thinned(records, MOST_ROWS)
     ]

@@ -15,17 +15,21 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from loadgen.arrivals import NS, Load
-from loadgen.stamps import compact
+from loadgen.stamps import Stamps, compact
 from loadgen.workload import Workload
 from slo.sli import Request
 
 FORMAT = "llm-slo-records"
 VERSION = 1
+PARQUET = ".parquet"
 
 ErrorCategory = Literal[
     "refused", "reset", "timeout", "truncated", "stream_error", "bad_response",
     "http_4xx", "http_429", "http_5xx", "cancelled", "client_error",
 ]  # fmt: skip
+# Who counted the output tokens when it was not the server's usage: this client by chunks, which may hold several; the
+# ids that the server listed; or a local tokenizer.
+TokenSource = Literal["chunks", "token_ids", "tokenizer"]
 # What says nothing about the service: requests it turned away as wrong, and what this client broke off or could not do.
 NOT_COUNTED: frozenset[ErrorCategory] = frozenset(("http_4xx", "http_429", "cancelled", "client_error"))
 
@@ -41,7 +45,9 @@ class RequestRecord:
     `sent_ns` is when the client acted on it: opening a connection, where one is needed, comes after. `token_ns` has
     one stamp per chunk with tokens; `token_counts` says how many each held, and is empty when each held one.
     `error` is None for a complete answer. `retry_after` is what a 429 or 503 asked for, in seconds. `session` and
-    `turn` tell a conversation of several requests, `model` and `tenant` the parts of a mix.
+    `turn` tell a conversation of several requests, `model` and `tenant` the parts of a mix. `output_tokens` is the
+    server's usage unless `tokens_from` says otherwise, and `usage_tokens` that usage where a tokenizer counted, too,
+    for which `text` was kept.
     """
 
     seq: int
@@ -62,6 +68,9 @@ class RequestRecord:
     turn: int | None = None
     model: str | None = None
     tenant: str | None = None
+    tokens_from: TokenSource | None = None
+    usage_tokens: int | None = None
+    text: str | None = None
 
     @property
     def first_token_ns(self) -> int | None:
@@ -91,9 +100,15 @@ class RequestRecord:
         return (self.token_ns[-1] - self.token_ns[0]) / NS / (self.output_tokens - 1)
 
     @property
+    def gaps_ns(self) -> Sequence[int]:
+        """Nanoseconds between each two chunks of tokens, in order."""
+        stamps = self.token_ns
+        return stamps.gaps if isinstance(stamps, Stamps) else [after - before for before, after in pairwise(stamps)]
+
+    @property
     def itl(self) -> list[float]:
         """Seconds between each two chunks of tokens, in order."""
-        return [(after - before) / NS for before, after in pairwise(self.token_ns)]
+        return [gap / NS for gap in self.gaps_ns]
 
     @property
     def e2e(self) -> float | None:
@@ -140,7 +155,8 @@ class Client:
 class Header:
     """First line: everything that was known when the run started.
 
-    `timeout` is in seconds, per request; `commit` is the revision of the code under test, where it is known.
+    `timeout` is in seconds, per request; `commit` is the revision of the code under test, where it is known;
+    `tokenizer` names the one that counts the answers, instead of the server.
     """
 
     started_unix_ns: int
@@ -151,6 +167,7 @@ class Header:
     fingerprint: Fingerprint
     client: Client
     commit: str | None = None
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +271,7 @@ def decode(text: str) -> Line:
         if "sample" in value:
             return _sample(value["sample"])
         if "header" not in value and "footer" not in value:
-            return _request(value)
+            return from_fields(value)
         if value.get("format") != FORMAT or value.get("version") != VERSION:
             raise ValueError(f"not {FORMAT} version {VERSION}, which this release reads")
         return _header(value["header"]) if "header" in value else _footer(value["footer"])
@@ -263,7 +280,9 @@ def decode(text: str) -> Line:
 
 
 def read(path: Path | str) -> Recording:
-    """Read a records file, complete or cut short. Raises RecordError for anything else."""
+    """Read a records file, complete or cut short; one that ends in `.parquet` is Parquet. Raises RecordError."""
+    if Path(path).suffix == PARQUET:
+        return _read_parquet(path)
     try:
         with Path(path).open(encoding="utf-8", newline="\n") as file:
             return _read(path, file)
@@ -271,6 +290,14 @@ def read(path: Path | str) -> Recording:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise RecordError(f"{path}: not a text file; give a file that 'slo-load run --records' wrote") from None
+
+
+def _read_parquet(path: Path | str) -> Recording:
+    try:
+        from loadgen import parquet  # an extra, and slow to load
+    except ImportError:
+        raise RecordError(f"{path}: Parquet needs the pyarrow package: pip install 'llm-slo[parquet]'") from None
+    return parquet.read(Path(path))
 
 
 def _read(path: Path | str, file: TextIO) -> Recording:
@@ -314,13 +341,17 @@ def _located(path: Path | str, number: int, text: str) -> Line:
         raise RecordError(f"{path}:{number}: {error}") from None
 
 
-def _request(value: dict[str, Any]) -> RequestRecord:
+def from_fields(value: dict[str, Any]) -> RequestRecord:
+    """A request from the fields of its line, which it may change. Raises KeyError, TypeError or ValueError."""
     stamps, counts = value.get("token_ns", ()), value.get("token_counts", ())
     numbers = (value["seq"], value["scheduled_ns"], value["sent_ns"], value["done_ns"], *stamps, *counts)
-    if not all(type(number) is int for number in numbers):
+    if {*map(type, numbers)} != {int}:
         raise ValueError("a stamp that is not a whole number")
-    if reason := value.get("finish_reason"):
-        value["finish_reason"] = sys.intern(reason)
+    if counts and len(counts) != len(stamps):
+        raise ValueError("token_counts has not one number per stamp")
+    for name in ("finish_reason", "tokens_from"):  # one object for all that say the same
+        if word := value.get(name):
+            value[name] = sys.intern(word)
     return RequestRecord(**{**value, "token_ns": compact(stamps), "token_counts": tuple(counts)})
 
 

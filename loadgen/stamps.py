@@ -2,7 +2,8 @@
 
 from array import array
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, islice
+from operator import sub
 from typing import overload
 
 _WIDEST = (1 << 32) - 1
@@ -11,18 +12,18 @@ _WIDEST = (1 << 32) - 1
 class Stamps(Sequence[int]):
     """Stamps in ns as the first, the last and 4 bytes for every gap; equal to any sequence of the same numbers."""
 
-    __slots__ = ("_first", "_gaps", "_last")
+    __slots__ = ("_first", "_last", "gaps")
 
     def __init__(self, stamps: Sequence[int]) -> None:
-        """OverflowError for a gap that is below 0 or above 4.29 s."""
+        """OverflowError for a gap that is below 0 or above 4.29 s, TypeError for one that is no whole number."""
         self._first, self._last = stamps[0], stamps[-1]
-        self._gaps = array("I", (after - before for before, after in pairwise(stamps)))
+        self.gaps = array("I", list(map(sub, islice(stamps, 1, None), stamps)))  # of a list: no room to grow
 
     def __len__(self) -> int:
-        return len(self._gaps) + 1
+        return len(self.gaps) + 1
 
     def __iter__(self) -> Iterator[int]:
-        return accumulate(chain((self._first,), self._gaps))
+        return accumulate(chain((self._first,), self.gaps))
 
     @overload
     def __getitem__(self, index: int) -> int: ...

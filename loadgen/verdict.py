@@ -1,13 +1,15 @@
 """The gate: what do the SLOs say of these runs, and are they worse than the baseline."""
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from loadgen.arrivals import NS
 from loadgen.baseline import Baseline, from_recording
 from loadgen.comparison import TOLERANCE, Comparison, compare
 from loadgen.doubts import doubts, latency_conditions
-from loadgen.record import Recording
+from loadgen.record import Recording, RequestRecord
 from loadgen.regression import Change
 from loadgen.regression import Outcome as Outcome
 from loadgen.sampled import count_samples
@@ -114,12 +116,19 @@ def _inconclusive(name: str, text: str) -> Check:
 def _count(sli: Sli, recording: Recording) -> Count | None:
     """Events of a run as its requests tell them, else as samples of the server do; None when neither can."""
     if isinstance(sli, ItlSli):
-        gaps = [gap for record in recording.records for gap in record.itl]
-        return Count(sum(gap <= sli.threshold for gap in gaps), len(gaps))
+        return _count_gaps(sli.threshold, recording.records)
     if any(latency.metric == catalog.QUEUE_TIME for latency in latency_conditions(sli)):
         return None
     by_requests = sli.count(recording.requests())
     return count_samples(sli, recording.samples) if by_requests is None else by_requests
+
+
+def _count_gaps(threshold: float, records: Sequence[RequestRecord]) -> Count:
+    good = total = 0
+    for record in records:
+        gaps = sorted(record.gaps_ns)
+        good, total = good + bisect_right(gaps, round(threshold * NS)), total + len(gaps)
+    return Count(good, total)
 
 
 _UNSEEN = "neither requests nor samples of the server (slo-load run --metrics URL) show it; production judges it"
@@ -182,19 +191,20 @@ def _requests_to_decide(count: Count, objective: float) -> str:
 def _check_coverage(spec: Spec, parts: Sequence[Recording]) -> list[Check]:
     """A check that is inconclusive when more requests than any error budget has room for are counted by no SLO."""
     slis = [slo.sli for slo in spec.slos if isinstance(slo.sli, RequestSli)]
-    requests = [request for part in parts for request in part.requests()]
-    records = [record for part in parts for record in part.records]
-    uncounted = Counter(
-        record.error
-        for record, request in zip(records, requests, strict=True)
-        if record.error not in (None, "cancelled", "client_error") and all(sli.judge(request) is None for sli in slis)
-    )
+    failed = [
+        (record.error, record.to_request(part.header.started_unix_ns))
+        for part in parts
+        for record in part.records
+        if record.error not in (None, "cancelled", "client_error")
+    ]
+    uncounted = Counter(error for error, request in failed if all(sli.judge(request) is None for sli in slis))
+    requests = sum(len(part.records) for part in parts)
     room = min(slo.error_budget for slo in spec.slos)
-    if uncounted.total() <= room * len(requests):
+    if uncounted.total() <= room * requests:
         return []
     kinds = ", ".join(f"{number} {error}" for error, number in uncounted.most_common())
     text = (
-        f"{uncounted.total()} of {len(requests)} requests ({kinds}) are counted by no SLO, more than the smallest "
+        f"{uncounted.total()} of {requests} requests ({kinds}) are counted by no SLO, more than the smallest "
         f"error budget ({room * 100:.3g}%); add an availability SLO, or send what the service accepts"
     )
     return [_inconclusive("coverage", text)]
