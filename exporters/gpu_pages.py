@@ -12,6 +12,7 @@ from exporters.model import GpuReading, GpuScrape, SourceError
 from slo import catalog
 from slo.catalog import Metric
 from slo.gpus import GPU_SOURCES
+from slo.gpus.table import throttle_reasons
 
 # Marks for "no value": DCGM's blank, not found, not supported, not permitted as int32 and as float, and an integer of
 # 32 bits all set; the marks among the 64-bit integers are all that is as large as _BLANK64.
@@ -142,7 +143,14 @@ def _gpus(rows: list[_Row], exporter: Exporter) -> Iterator[GpuReading]:
         best[uuid][row.field.cell] = max(candidate, best[uuid].get(row.field.cell, candidate))
     for uuid, of_gpu in labels.items():
         cells = {cell: value for cell, (_, value) in best[uuid].items() if cell[0] is not catalog.GPU_INFO}
-        yield _reading(cells, uuid, of_gpu, exporter)
+        yield _reading(_unmasked(cells), uuid, of_gpu, exporter)
+
+
+def _unmasked(cells: dict[Cell, float]) -> dict[Cell, float]:
+    """With the reasons for throttling one by one, which DCGM gives as a mask."""
+    mask = cells.pop((catalog.GPU_THROTTLED, ""), None)
+    reasons = {} if mask is None else throttle_reasons(int(mask))
+    return cells | {(catalog.GPU_THROTTLED, reason): float(on) for reason, on in reasons.items()}
 
 
 def _reading(cells: Mapping[Cell, float], uuid: str, labels: Mapping[str, str], exporter: Exporter) -> GpuReading:

@@ -12,25 +12,10 @@ from exporters.cells import OF_INSTANCE, Cell
 from slo import catalog
 from slo.catalog import Upstream
 from slo.gpus import GPU_SOURCES
+from slo.gpus.table import throttle_reasons
 
 T = TypeVar("T")
 
-# Bits of nvmlDeviceGetCurrentClocksEventReasons (nvml.h), named as dcgm-exporter names them. Bit 1, an idle GPU, is
-# left out: nothing holds its clocks down. Bits that are not known show as `other`.
-IDLE = 0x001
-THROTTLE_REASONS = {
-    "clocks_setting": 0x002,
-    "power_cap": 0x004,
-    "hw_slowdown": 0x008,
-    "sync_boost": 0x010,
-    "sw_thermal": 0x020,
-    "hw_thermal": 0x040,
-    "hw_power_brake": 0x080,
-    "display_clocks": 0x100,
-    "board_limit": 0x200,
-    "reliability": 0x400,
-}
-_OTHER_REASONS = ~(IDLE | sum(THROTTLE_REASONS.values()))
 # nvmlValueType_t -> the member of the union that holds the value.
 _MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 _ALL_LINKS = 0xFFFFFFFF  # the scope of an NVLink field that means the sum over all links
@@ -155,8 +140,7 @@ class Signals:
         for name in REASONS:
             bits = self.ask(uuid, name, partial(getattr(self._nvml, name), gpu))
             if bits is not None:
-                known = {reason: bool(bits & bit) for reason, bit in THROTTLE_REASONS.items()}
-                return known | ({"other": True} if bits & _OTHER_REASONS else {})
+                return throttle_reasons(bits)
         return {}
 
     def _processes(self, uuid: str, gpu: Any) -> dict[Cell, float]:

@@ -16,6 +16,8 @@ from starlette.requests import ClientDisconnect
 
 from loadgen.simulator import dcgm, metrics
 from loadgen.simulator.driver import Call, Driver, Stream
+from loadgen.simulator.faults import Kind
+from loadgen.simulator.faults import parse as parse_fault
 from loadgen.simulator.middleware import CountRequests, HttpMetrics
 from loadgen.simulator.protocol import Answer, ApiError, Body, ChatBody, CompletionBody, TokenizeBody, parse
 from loadgen.simulator.tokens import Prompt, tokenize
@@ -35,6 +37,7 @@ class Api:
         self._model = model
         self.registry = metrics.registry(driver.engine, model)
         self._random = random.Random(seed)
+        self._luck = random.Random(seed)  # of its own: what is answered stays the same while others fail
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
@@ -78,13 +81,28 @@ class Api:
 
     async def dcgm(self) -> Response:
         """GET /dcgm/metrics."""
-        return PlainTextResponse(dcgm.render(self._engine.gpu.read(self._driver.now())))
+        now = self._driver.now()
+        return PlainTextResponse(dcgm.render(self._engine.gpu.read(now), self._driver.faults.clock(now)))
+
+    async def faults(self, request: Request) -> list[str]:
+        """/faults: what goes wrong now and later. POST adds a fault, whose start counts from now; DELETE ends all."""
+        faults, now = self._driver.faults, self._driver.now()
+        if request.method == "POST":
+            try:
+                faults.add(parse_fault((await request.body()).decode().strip()), now)
+            except ValueError as error:
+                raise ApiError(400, str(error)) from error
+        elif request.method == "DELETE":
+            faults.clear()
+        return faults.texts(now)
 
     async def _serve(self, request: Request, body: Body, arrival: float, prompt: Prompt, limit: int) -> Response:
         if body.model not in (None, self._model):
             raise ApiError(404, f"The model `{body.model}` does not exist.", "model")
         if self._driver.stopped:
             raise ApiError(503, "the simulator is stopping")
+        if self._luck.random() < (self._driver.faults.size(Kind.ERRORS, arrival) or 0):
+            raise ApiError(500, "an injected fault (simulated)")
         try:
             queued = self._engine.submit(
                 arrival, prompt.tokens, limit, ignore_eos=body.ignore_eos, block_hashes=prompt.block_hashes
@@ -136,6 +154,7 @@ def create_app(driver: Driver, model: str, seed: int = 0) -> FastAPI:
     app.add_api_route("/v1/chat/completions", api.chat, methods=["POST"])
     app.add_api_route("/v1/completions", api.completions, methods=["POST"])
     app.add_api_route("/tokenize", api.tokenize, methods=["POST"])
+    app.add_api_route("/faults", api.faults, methods=["GET", "POST", "DELETE"])
     for path, endpoint in (
         ("/v1/models", api.models),
         ("/health", api.health),

@@ -6,6 +6,7 @@ import socket
 import sys
 from urllib.parse import urlsplit
 
+from loadgen.simulator import faults
 from loadgen.simulator.model import Engine, EngineConfig
 
 DEFAULTS = EngineConfig()
@@ -26,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="tokens of prompt and answer together (default %(default)s)")  # fmt: skip
     parser.add_argument("--kv-blocks", type=int, default=DEFAULTS.kv_blocks, metavar="N",
                         help=f"blocks of {DEFAULTS.block_size} tokens in the cache (default %(default)s)")  # fmt: skip
+    parser.add_argument("--fault", type=_fault, action="append", default=[], metavar="FAULT",
+                        help=f"an incident, {faults.HELP}; may be repeated, or sent to /faults later")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,7 +55,7 @@ def _serve(engine: Engine, args: argparse.Namespace, listener: socket.socket) ->
         signal.signal(number, lambda *_: None)
     spans = SpanSender(args.otlp) if args.otlp else None
     with listener:
-        Server(engine, args.model, args.seed, spans).run([listener])
+        Server(engine, args.model, args.seed, spans, faults.Faults(args.fault)).run([listener])
     if spans:
         spans.close()
 
@@ -72,6 +75,13 @@ def address(text: str) -> tuple[str, int]:
     if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8000")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _fault(text: str) -> faults.Fault:
+    try:
+        return faults.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _url(text: str) -> str:

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from loadgen.simulator.faults import Faults, Kind
 from loadgen.simulator.model import Engine, Request
 
+HANG_POLL_SECONDS = 0.05
 LATE_SECONDS = 0.1
 LATE_WARNING_SECONDS = 10.0
 
@@ -50,16 +52,19 @@ class Stream:
 
 
 class Driver:
-    """The engine, its clock and its streams. `on_finish` is called for every stream whose request has finished."""
+    """The engine, its clock, its faults and its streams. `on_finish` is called for every stream that has finished."""
 
-    def __init__(self, engine: Engine, on_finish: Callable[[Stream], None]) -> None:
+    def __init__(self, engine: Engine, on_finish: Callable[[Stream], None], faults: Faults | None = None) -> None:
         self.engine = engine
+        self.faults = faults or Faults()
+        self._healthy = engine.config
         self.epoch = time.time()
         self._origin = time.monotonic()
         self._on_finish = on_finish
         self._streams: dict[Request, Stream] = {}
         self._submitted = asyncio.Event()
         self._warned = -LATE_WARNING_SECONDS
+        self._resume = 0.0  # no step starts before: the end of a hang
         self.stopped = False
 
     def now(self) -> float:
@@ -100,10 +105,14 @@ class Driver:
         if start is None:
             self._submitted.clear()
             await self._submitted.wait()
+        elif self.faults.size(Kind.HANG, self.now()):
+            await asyncio.sleep(HANG_POLL_SECONDS)
+            self._resume = self.now()
         else:
-            await self._step(start)
+            await self._step(max(start, self._resume))
 
     async def _step(self, start: float) -> None:
+        self.engine.config = self.faults.config(self._healthy, start)
         step = self.engine.schedule(start)
         await asyncio.sleep(max(0.0, step.end - self.now()))
         while self.now() < step.end:  # timers may fire up to a millisecond early

@@ -2,7 +2,8 @@
 
 A step of the engine draws IDLE_WATTS + (POWER_LIMIT_WATTS - IDLE_WATTS) * (0.35 + 0.40 * prefill + 0.25 * batch), where
 `prefill` is the share of the step spent on prompt tokens (compute-bound, tensor cores) and `batch` the share of
-`max_num_seqs` that decodes (memory-bound). Between steps it draws IDLE_WATTS. Nothing here was measured on a GPU.
+`max_num_seqs` that decodes (memory-bound). Between steps it draws IDLE_WATTS. What a step draws above that shrinks with
+the clock. Nothing here was measured on a GPU.
 """
 
 from collections import deque
@@ -12,6 +13,7 @@ IDLE_WATTS = 70.0
 POWER_LIMIT_WATTS = 700.0
 MEMORY_BYTES = 80 * 1024.0**3
 MEMORY_UTILIZATION = 0.9  # like vLLM, weights and KV pool are taken at start, so memory in use never moves
+HOT_CELSIUS = 92  # of a GPU that heat slows down, whatever it draws
 SM_CLOCK_HERTZ = 1_755e6
 MEMORY_CLOCK_HERTZ = 2_619e6
 WINDOW = 1.0  # seconds that gauges average over
@@ -19,17 +21,22 @@ WINDOW = 1.0  # seconds that gauges average over
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the GPU did from `start` to `end` (seconds): shares 0..1 of prefill in it and of the batch that decoded."""
+    """What the GPU did from `start` to `end` (seconds): shares 0..1 of prefill in it and of the batch that decoded.
+
+    `clock` is the share of the full clock that it ran at.
+    """
 
     start: float
     end: float
     prefill: float
     batch: float
+    clock: float = 1.0
 
     @property
     def watts(self) -> float:
         """Draw of the board during this load."""
-        return IDLE_WATTS + (POWER_LIMIT_WATTS - IDLE_WATTS) * (0.35 + 0.40 * self.prefill + 0.25 * self.batch)
+        activity = 0.35 + 0.40 * self.prefill + 0.25 * self.batch
+        return IDLE_WATTS + (POWER_LIMIT_WATTS - IDLE_WATTS) * activity * self.clock
 
 
 @dataclass(frozen=True, slots=True)

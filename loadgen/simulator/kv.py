@@ -22,23 +22,25 @@ class BlockPool:
     """A fixed number of blocks with a prefix cache.
 
     A block whose last holder left stays cached, counts as free, and is evicted, oldest first, for want of a blank one.
+    `withheld` blocks can be had by nobody and count as used.
     """
 
     def __init__(self, total: int) -> None:
         self.total = total
         self.used = 0
+        self.withheld = 0
         self._holders: dict[int, int] = {}
         self._cached: OrderedDict[int, None] = OrderedDict()
 
     @property
     def free(self) -> int:
-        """Blocks that can be taken now, cached ones included."""
-        return self.total - self.used
+        """Blocks that can be taken now, cached ones included; below 0 when more were withheld than were free."""
+        return self.total - self.withheld - self.used
 
     @property
     def usage(self) -> float:
         """Share of blocks in use, 0..1."""
-        return self.used / self.total
+        return min(1.0, (self.used + self.withheld) / self.total)
 
     def lookup(self, hashes: Sequence[int]) -> int:
         """How many of these leading blocks are in the cache."""
@@ -56,7 +58,7 @@ class BlockPool:
             self._share(lease, block)
         lease.private += blank
         self.used += blank
-        while self.used + len(self._cached) > self.total:
+        while len(self._cached) > self.free:
             self._cached.popitem(last=False)
         return True
 

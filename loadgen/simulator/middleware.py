@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slo import catalog
 
 SIMULATED_HEADER = (b"x-llm-slo-simulated", b"true")
-NOT_COUNTED = frozenset({"/metrics", "/health", "/version", "/dcgm/metrics"})
+NOT_COUNTED = frozenset({"/metrics", "/health", "/version", "/dcgm/metrics", "/faults"})
 HIGHR_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 7.5, 10, 30, 60)
 
 

@@ -23,6 +23,7 @@ POSITIVE = (
     "kv_blocks",
     "step_seconds",
     "mean_output_tokens",
+    "clock",
 )
 
 
@@ -32,7 +33,8 @@ class EngineConfig:
 
     A step takes `step_seconds` (one pass over the weights), `sequence_seconds` for every decoding sequence and
     `prefill_token_seconds` for every prompt token, all of it times 1 ± `jitter`. The length of the context
-    costs blocks and no time. ValueError when a limit makes no sense.
+    costs blocks and no time. Where `clock`, the share of its full clock that the GPU runs at, is below 1, everything
+    takes longer; `withheld_blocks` are in use by nobody. ValueError when a limit makes no sense.
     """
 
     max_model_len: int = 32_768
@@ -45,6 +47,8 @@ class EngineConfig:
     prefill_token_seconds: float = 1 / 25_000
     jitter: float = 0.03
     mean_output_tokens: float = 256.0
+    clock: float = 1.0
+    withheld_blocks: int = 0
 
     def __post_init__(self) -> None:
         for name in POSITIVE:
@@ -187,6 +191,7 @@ class Engine:
 
     def schedule(self, now: float) -> Step:
         """Choose the work of the step that starts at `now` and how long it takes."""
+        self.pool.withheld = self.config.withheld_blocks
         preemptions = self.stats.preemptions
         work, budget = self._continue_running()
         if self.stats.preemptions == preemptions:
@@ -269,8 +274,9 @@ class Engine:
         decoding = sum(request.generated > 0 and request.missing == 1 for request, _ in work)
         prefill = (sum(tokens for _, tokens in work) - decoding) * config.prefill_token_seconds
         seconds = config.step_seconds + decoding * config.sequence_seconds + prefill
-        noise = self._random.uniform(1 - config.jitter, 1 + config.jitter)
-        return Load(now, now + seconds * noise, prefill / seconds, min(1.0, decoding / config.max_num_seqs))
+        noise = self._random.uniform(1 - config.jitter, 1 + config.jitter) / config.clock
+        batch = min(1.0, decoding / config.max_num_seqs)
+        return Load(now, now + seconds * noise, prefill / seconds, batch, config.clock)
 
     def _computed(self, request: Request, tokens: int) -> bool:
         """Book computed tokens and publish the blocks they fill; True when the next token of the answer is there."""

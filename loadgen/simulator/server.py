@@ -7,6 +7,7 @@ import uvicorn
 
 from loadgen.simulator.api import create_app
 from loadgen.simulator.driver import Driver, Stream
+from loadgen.simulator.faults import Faults
 from loadgen.simulator.model import Engine
 from loadgen.simulator.spans import SpanSender
 
@@ -16,9 +17,11 @@ GRACE_SECONDS = 2
 class Server(uvicorn.Server):
     """Serves one engine under the name `model`. Stopping it ends open streams where they are."""
 
-    def __init__(self, engine: Engine, model: str, seed: int = 0, spans: SpanSender | None = None) -> None:
+    def __init__(
+        self, engine: Engine, model: str, seed: int = 0, spans: SpanSender | None = None, faults: Faults | None = None
+    ) -> None:
         self.model = model
-        self.driver = Driver(engine, self._finished)
+        self.driver = Driver(engine, self._finished, faults)
         self._spans = spans
         app = create_app(self.driver, model, seed)
         super().__init__(

@@ -27,6 +27,7 @@ NAMES = {
     "llm_gpu_sm_active_ratio": named("DCGM_FI_PROF_SM_ACTIVE", "DCGM_FI_PROF_SM_UTIL_RATIO"),
     "llm_gpu_tensor_active_ratio": named("DCGM_FI_PROF_PIPE_TENSOR_ACTIVE", "DCGM_FI_PROF_TENSOR_UTIL_RATIO"),
     "llm_gpu_dram_active_ratio": named("DCGM_FI_PROF_DRAM_ACTIVE", "DCGM_FI_PROF_DRAM_UTIL_RATIO"),
+    "llm_gpu_throttled": named("DCGM_FI_DEV_CLOCK_THROTTLE_REASONS", "DCGM_FI_DEV_CLOCKS_EVENT_REASONS"),
     "llm_gpu_throttled_seconds_total": named("DCGM_FI_DEV_POWER_VIOLATION", scale=_NS, label="power_cap")
     + named("DCGM_FI_DEV_THERMAL_VIOLATION", scale=_NS, label="thermal")
     + named("DCGM_FI_DEV_SYNC_BOOST_VIOLATION", scale=_NS, label="sync_boost")

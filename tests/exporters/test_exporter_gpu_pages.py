@@ -255,3 +255,14 @@ def test_any_page_is_read_or_refused(page: bytes, kind: str, pod: Pod | None, cu
         assert len({gpu.uuid for gpu in gpus}) == len(gpus)
         values = [value for gpu in gpus for row in (gpu.values, *gpu.labelled.values()) for value in row.values()]
         assert all(abs(value) < float("inf") for value in values)
+
+
+@pytest.mark.parametrize("name", ["DCGM_FI_DEV_CLOCK_THROTTLE_REASONS", "DCGM_FI_DEV_CLOCKS_EVENT_REASONS"])
+def test_dcgms_mask_tells_the_reasons_for_throttling(name: str) -> None:
+    """Every bit is a reason, as with NVML; a mask that DCGM cannot tell is no reason and no absence of one."""
+    page = b'%s{gpu="0",UUID="GPU-a"} 69\n%s{gpu="1",UUID="GPU-b"} 9223372036854775792\n' % ((name.encode(),) * 2)
+    gpus = read(page)
+    throttled = gpus["GPU-a"].labelled[catalog.GPU_THROTTLED]
+    assert {reason for reason, on in throttled.items() if on} == {"power_cap", "hw_thermal"}
+    assert throttled["hw_slowdown"] == 0
+    assert "GPU-b" not in gpus or catalog.GPU_THROTTLED not in gpus["GPU-b"].labelled
