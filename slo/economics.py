@@ -1,4 +1,4 @@
-"""What tokens and requests cost: energy, GPU time and money of each GPU go to the models that run on it."""
+"""What tokens and requests cost: energy, GPU time and money of each GPU go to its models, in equal parts."""
 
 from slo import catalog, recorded
 from slo.catalog import Metric
@@ -24,5 +24,6 @@ def _sum(metric: Metric) -> str:
 
 
 def _of_models(metric: Metric, *labels: str) -> str:
-    kept = ", ".join(labels)
-    return f"{catalog.ENGINE_GPU_INFO.name} * on (job, instance, gpu_uuid) group_left ({kept}) rate({metric.name}[5m])"
+    models, gpu = catalog.ENGINE_GPU_INFO.name, "job, instance, gpu_uuid"
+    share = f"rate({metric.name}[5m]) / on ({gpu}) group_left () count by ({gpu}) ({models})"
+    return f"{models} * on ({gpu}) group_left ({', '.join(labels)}) ({share})"
