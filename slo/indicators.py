@@ -7,6 +7,7 @@ from functools import partial
 from slo import catalog, grammar, values
 from slo.catalog import Metric
 from slo.document import Value
+from slo.engines import ENGINES
 from slo.promql import Scope, quote
 from slo.sli import (
     GENERATION_HANDLERS,
@@ -34,7 +35,7 @@ def read(value: Value, *, engine: str, exact: bool, narrowed: bool) -> Sli:
     readers: dict[str, Callable[[Value], Sli]] = {
         "latency": partial(_latency, engine=engine, exact=exact),
         "goodput": partial(_goodput, engine=engine, exact=exact),
-        "availability": _availability,
+        "availability": partial(_availability, engine=engine),
         "throughput": _throughput,
         "kv_cache": _kv_cache,
         "stall": _stall,
@@ -74,10 +75,16 @@ def _conditions(value: Value, engine: str, exact: bool) -> tuple[LatencySli, ...
     return tuple(found)
 
 
-def _availability(value: Value) -> AvailabilitySli:
+def _availability(value: Value, engine: str) -> AvailabilitySli:
     fields = value.mapping()
-    sli = AvailabilitySli(fields.optional("handlers", _regex, GENERATION_HANDLERS))
+    handlers = fields.optional("handlers", _regex, "")
     fields.done()
+    sli = AvailabilitySli(handlers or GENERATION_HANDLERS, engine)
+    if engine and engine not in sli.needs.upstream:
+        why = ENGINES[engine].why_absent(sli.needs.name)
+        raise value.error(f"{engine} does not count failures: {why}. Count them at a gateway, with 'promql'")
+    if handlers and not sli.by_status:
+        raise value.error(f"{engine} counts requests, not routes; take 'handlers' out")
     return sli
 
 

@@ -78,12 +78,12 @@ class _Defaults:
     narrowed: bool
 
 
-def load(path: Path | str) -> Spec:
-    """Read a spec file. Raises SpecError, whose text is `file:line: message`."""
-    return read(document.read(Path(path)))
+def load(path: Path | str, engine: str = "") -> Spec:
+    """Read a spec file; `engine` where it names none. Raises SpecError, whose text is `file:line: message`."""
+    return read(document.read(Path(path)), engine)
 
 
-def read(value: Value) -> Spec:
+def read(value: Value, engine: str = "") -> Spec:
     """The spec that a document holds. Raises SpecError, whose text is `file:line: message`."""
     top = value.mapping()
     top.take("apiVersion", _api_version)
@@ -93,7 +93,7 @@ def read(value: Value) -> Spec:
     read_labels = partial(values.labels, reserved=_TAKEN | set(group_by))
     defaults = _Defaults(
         service=service,
-        engine=top.optional("engine", _engine, ""),
+        engine=top.optional("engine", _engine, engine),
         period=top.optional("period", _period, PERIODS["30d"]),
         owner=top.optional("owner", values.line, ""),
         runbook=top.optional("runbook", values.url, ""),

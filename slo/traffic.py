@@ -101,7 +101,8 @@ def _levels(slo: Slo, phases: Sequence[Phase]) -> Iterator[tuple[Selector, bool,
             yield from _histogram(other, total, total)
     elif isinstance(sli, AvailabilitySli):
         bad = [t - g for t, g in zip(total, good, strict=True)]
-        yield from ((_answers(sli, "2xx"), True, good), (_answers(sli, "5xx"), True, bad))
+        answered, failed = _answers(sli)
+        yield from ((answered, True, good), (failed, True, bad))
     elif isinstance(sli, ThroughputSli | StallSli):
         yield from _engine(sli, phases)
     elif isinstance(sli, SaturationSli):
@@ -118,11 +119,15 @@ def _histogram(
     yield from ((counted, True, total), (bucket, True, good))
 
 
-def _answers(sli: AvailabilitySli, status: str) -> Selector:
+def _answers(sli: AvailabilitySli) -> tuple[Selector, Selector]:
+    """The counters of answers and of the service's failures."""
+    if not sli.by_status:
+        return Selector(catalog.FINISHED), Selector(catalog.FAILED, "", equals({"reason": "500"}))
     route = next((route for route in (*_ROUTES, sli.handlers) if re.fullmatch(sli.handlers, route)), None)
     if route is None:
         raise NoTrafficError(f"no route is known that matches {sli.handlers!r}")
-    return Selector(catalog.HTTP_REQUESTS, "", equals({"handler": route, "status": status}))
+    ok, failed = (equals({"handler": route, "status": status}) for status in ("2xx", "5xx"))
+    return Selector(catalog.HTTP_REQUESTS, "", ok), Selector(catalog.HTTP_REQUESTS, "", failed)
 
 
 def _engine(sli: ThroughputSli | StallSli, phases: Sequence[Phase]) -> Iterator[tuple[Selector, bool, Sequence[float]]]:

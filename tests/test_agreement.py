@@ -1,7 +1,10 @@
 """One definition of a good event: the same requests, judged as records, as spans and as histograms, agree."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -9,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from exporters.exact import SpanMetrics
 from exporters.model import SpanBatch, SpanFacts
 from loadgen.exposition import Interval, Reading, read
-from loadgen.record import RequestRecord
+from loadgen.record import ErrorCategory, RequestRecord
 from slo import catalog
 from slo.sli import AvailabilitySli, Count, GoodputSli, LatencySli, RequestSli, exact_terms
 from slo.spec import Slo, load
@@ -101,3 +104,45 @@ def test_availability_agrees(records: list[RequestRecord]) -> None:
     """Answered requests are good in both; client errors and other routes count in neither."""
     slo = next(slo for slo in SLOS if isinstance(slo.sli, AvailabilitySli))
     assert by_metrics(slo, records) == slo.sli.count([record.to_request(0) for record in records])
+
+
+# The word of engines without HTTP counters for a request that ended, and the client's for the same.
+REASONS: dict[str, dict[tuple[catalog.Metric, str], ErrorCategory | None]] = {
+    "tgi": {
+        (catalog.FINISHED, ""): None,
+        (catalog.FAILED, "overloaded"): "stream_error",
+        (catalog.FAILED, "generation"): "stream_error",
+        (catalog.FAILED, "incomplete"): "http_5xx",
+        (catalog.FAILED, "validation"): "http_4xx",
+        (catalog.FAILED, "template"): "http_4xx",
+        (catalog.FAILED, "dropped"): "cancelled",
+    },
+    "trtllm": {
+        (catalog.FINISHED, "stop"): None,
+        (catalog.FINISHED, "length"): None,
+        (catalog.FINISHED, "cancelled"): "cancelled",
+        (catalog.FINISHED, "timeout"): "timeout",
+        (catalog.FAILED, "400"): "http_4xx",
+        (catalog.FAILED, "500"): "http_5xx",
+    },
+    "nim": {(catalog.FINISHED, ""): None, (catalog.FAILED, ""): "http_5xx"},
+}
+
+
+@pytest.mark.parametrize("engine", REASONS)
+@given(data=st.data(), records=requests)
+def test_availability_agrees_where_failures_are_counted_by_reason(
+    engine: str, data: st.DataObject, records: Sequence[RequestRecord]
+) -> None:
+    """Whatever the engine calls it, a request counts for its counters as it does for the client."""
+    ends = [data.draw(st.sampled_from(sorted(REASONS[engine], key=repr))) for _ in records]
+    registry, sli = CollectorRegistry(), AvailabilitySli(engine=engine)
+    finished = Counter(catalog.FINISHED.name, "-", ("finished_reason",), registry=registry)
+    failed = Counter(catalog.FAILED.name, "-", ("reason",), registry=registry)
+    for metric, reason in ends:
+        (finished if metric is catalog.FINISHED else failed).labels(reason).inc()
+    reading = read(generate_latest(registry).decode())
+    truth = sli.count(
+        [replace(r, error=REASONS[engine][end]).to_request(0) for r, end in zip(records, ends, strict=True)]
+    )
+    assert (Interval(NOTHING, reading).count(sli.good_terms(), sli.total_terms()) or Count(0, 0)) == truth

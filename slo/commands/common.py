@@ -49,8 +49,9 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
 
 
 def load_specs(args: argparse.Namespace) -> list[Spec]:
-    """The specs that the arguments name; SpecError for a bad one."""
-    return [load(path) for path in args.specs]
+    """The specs that the arguments name, on the engine whose names are used; SpecError for a bad one."""
+    source = getattr(args, "source", EXPORTER)
+    return [load(path, engine="" if source == EXPORTER else source) for path in args.specs]
 
 
 def build_files(args: argparse.Namespace, fmt: str) -> dict[str, str]:

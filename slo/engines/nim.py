@@ -25,4 +25,5 @@ ENGINE = Engine(
     path="/v1/metrics",
     hint="usually http://HOST:8000/v1/metrics",
     names={family: _OWN.get(family, ()) + vllm.NAMES.get(family, ()) for family in _OWN | vllm.NAMES},
+    client_faults="",  # 1.x does not tell why requests failed; 2.x is vLLM: state that
 )

@@ -15,6 +15,9 @@ class Engine:
 
     `path` is the page under the server's address and `hint` what has to be right for it to be there. `absent` gives
     reasons for families without a name; `rename` and `drop` apply to the labels of every series.
+
+    `client_faults` (a regular expression) are the reasons of failed requests that are the client's own. Where it is
+    given, finished and failed requests tell availability; HTTP statuses where it is None.
     """
 
     kind: str
@@ -25,6 +28,7 @@ class Engine:
     absent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     rename: Mapping[str, str] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
+    client_faults: str | None = None
 
     def why_absent(self, family: str) -> str:
         """Why the engine has no name for a family."""

@@ -38,10 +38,12 @@ ENGINE = Engine(
             "llm_request_decode_seconds",
         ),
         "only tokens of the batch (tgi_batch_current_max_tokens), not of the cache": ("llm_kv_cache_usage_ratio",),
-        "no status codes; see llm_requests_finished_total and llm_requests_failed_total": ("llm_http_requests_total",),
+        "no status codes; finished and failed requests tell availability": ("llm_http_requests_total",),
         "only tgi_request_skipped_tokens, a histogram of the tokens gained": (
             "llm_spec_decode_draft_tokens_total",
             "llm_spec_decode_accepted_tokens_total",
         ),
     },
+    # Dropped: the client had gone before its turn came. Forks say "cancelled".
+    client_faults="validation|template|dropped|cancelled",
 )

@@ -31,9 +31,7 @@ ENGINE = Engine(
     },
     absent={
         "gaps between tokens are not measured; see TPOT": ("llm_inter_token_latency_seconds",),
-        "only errors have a status code; see llm_requests_finished_total and llm_requests_failed_total": (
-            "llm_http_requests_total",
-        ),
+        "only errors have a status code; finished and failed requests tell availability": ("llm_http_requests_total",),
         "a product of two gauges: trtllm_kv_cache_max_blocks x trtllm_kv_cache_tokens_per_block": (
             "llm_kv_cache_capacity_tokens",
         ),
@@ -43,5 +41,6 @@ ENGINE = Engine(
             "llm_prefix_cache_hits_total",
         ),
     },
+    client_faults="4..",
     drop=("engine_type",),  # always "trtllm"
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from slo.catalog import Metric
-from slo.promql import Scope, Selector, sum_rate
+from slo.promql import Scope, Selector, aggregate, sum_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +112,14 @@ class CounterSli(ABC):
 
     def total(self, window: str, scope: Scope) -> str:
         return combine(self.total_terms(), window, scope)
+
+
+def added(terms: Terms, window: str, scope: Scope) -> str:
+    """PromQL: the events per second of counters of which some may not have appeared yet, all with the sign +1."""
+    first, *others = (scope.over("rate", selector, window) for _, selector in terms)
+    # Without a label of their own, series of the second counter would be taken for those of the first.
+    apart = [f'label_replace({other}, "counter", "{n}", "", "")' for n, other in enumerate(others, start=2)]
+    return aggregate("sum", " or ".join((first, *apart)), scope.by_for(terms[0][1].metric))
 
 
 def combine(terms: Terms, window: str, scope: Scope) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from slo import catalog
 from slo.catalog import Metric
+from slo.engines import ENGINES
 from slo.promql import EXPORTER, Matcher, Scope, Selector
-from slo.sli.base import Count, CounterSli, Request, Terms, combine
+from slo.sli.base import Count, CounterSli, Request, Terms, added, combine
 
 
 class RequestSli(CounterSli):
@@ -97,6 +98,9 @@ def _bucket(metric: Metric, threshold: float, engine: str) -> Terms:
 
 _CLIENT_ERROR = "4xx|4.."
 _SERVER_ERROR = "5xx|5.."
+# Requests that are finished without an answer: the client went away, or the engine gave up.
+_GONE = "abort|cancelled"
+_GIVEN_UP = "error|timeout"
 # The routes that generate text; probes and model listings must not dilute the ratio.
 GENERATION_HANDLERS = "/v1/(chat/completions|completions|responses)"
 
@@ -107,19 +111,35 @@ class AvailabilitySli(RequestSli):
 
     A full queue answers 503, so refusals are failures. The status is the one an answer began with: a stream that
     breaks off later stays good here; a gateway in front can count those.
+
+    An `engine` that counts no statuses counts requests that finished and that failed; those tell no `handlers`.
     """
 
     handlers: str = GENERATION_HANDLERS
+    engine: str = ""
 
     @property
     def condition(self) -> str:
         return "answered"
 
+    @property
+    def by_status(self) -> bool:
+        """Whether HTTP statuses are counted."""
+        return self._client_faults is None
+
     def good_terms(self) -> Terms:
-        return ((1, self._requests(f"{_CLIENT_ERROR}|{_SERVER_ERROR}")),)
+        if self.by_status:
+            return ((1, self._requests(f"{_CLIENT_ERROR}|{_SERVER_ERROR}")),)
+        return ((1, _without(catalog.FINISHED, "finished_reason", f"{_GONE}|{_GIVEN_UP}")),)
 
     def total_terms(self) -> Terms:
-        return ((1, self._requests(_CLIENT_ERROR)),)
+        if self.by_status:
+            return ((1, self._requests(_CLIENT_ERROR)),)
+        finished = _without(catalog.FINISHED, "finished_reason", _GONE)
+        return ((1, finished), (1, _without(catalog.FAILED, "reason", self._client_faults or "")))
+
+    def total(self, window: str, scope: Scope) -> str:
+        return added(self.total_terms(), window, scope)
 
     @property
     def good_comes_late(self) -> bool:
@@ -128,9 +148,17 @@ class AvailabilitySli(RequestSli):
     def judge(self, request: Request) -> bool | None:
         return request.ok
 
+    @property
+    def _client_faults(self) -> str | None:
+        return ENGINES[self.engine].client_faults if self.engine else None
+
     def _requests(self, excluded: str) -> Selector:
         matchers = (Matcher("handler", "=~", self.handlers), Matcher("status", "!~", excluded))
         return Selector(catalog.HTTP_REQUESTS, "", matchers)
+
+
+def _without(metric: Metric, label: str, excluded: str) -> Selector:
+    return Selector(metric, "", (Matcher(label, "!~", excluded),) if excluded else ())
 
 
 @dataclass(frozen=True, slots=True)

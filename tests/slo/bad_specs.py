@@ -131,6 +131,14 @@ BAD = {
         _sli("goodput: {conditions: [{metric: itl, threshold: 100ms}]}"),
         "7: goodput judges requests",
     ),
+    "availability of an engine that counts nothing": (
+        _sli("availability: {}").replace("service:", "engine: triton\nservice:"),
+        "8: triton does not count failures: the backend times no requests",
+    ),
+    "routes of an engine that counts none": (
+        _sli("availability: {handlers: /generate}").replace("service:", "engine: tgi\nservice:"),
+        "8: tgi counts requests, not routes; take 'handlers' out",
+    ),
     "exact availability": (_sli("availability: {}") + "    exact: true\n", "4: 'exact' counts requests"),
     "exact gaps": (
         _sli("latency: {metric: itl, threshold: 100ms}") + "    exact: true\n",
@@ -180,5 +188,6 @@ SCHEMA_BLIND = {
     "regex that RE2 lacks", "back-reference", "broken PromQL", "a range", "a number", "PromQL that closes our bracket",
     "PromQL of brackets", "good is total", "selector left out", "objective nan",
     "regex that Python lacks", "no YAML", "tab", "two documents", "control character", "unknown alias",
+    "availability of an engine that counts nothing", "routes of an engine that counts none",
     "lists in lists", "dashes", "mappings in mappings",
 }  # fmt: skip
