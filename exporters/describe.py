@@ -2,10 +2,10 @@
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from exporters import describe_gpus
-from slo import catalog
+from exporters import describe_gpus, describe_summary
+from slo import catalog, tables
 from slo.catalog import Metric
 from slo.engines import ENGINES
 from slo.engines.table import Engine
@@ -19,15 +19,15 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog=f"slo-exporter {NAME}", description="What every engine exposes, under which name, and what it does not."
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="one table of signals and engines, as in docs/engines.md")
-    form.add_argument("--json", action="store_true", help="print one JSON object")
-    form.add_argument("--gpus", action="store_true", help="the table of GPU signals and sources, as in docs/gpu.md")
-    options = parser.parse_args(argv)
-    if options.gpus:
-        print(describe_gpus.table(), end="")
-    else:
-        print(as_json() if options.json else markdown() if options.markdown else text(), end="")
+    forms = parser.add_mutually_exclusive_group()
+    for flag, form, about in (
+        ("--json", as_json, "print one JSON object"),
+        ("--markdown", markdown, "one table of signals and engines, as in docs/engines.md"),
+        ("--summary", describe_summary.table, "the signals that matter, at a glance, as in README.md"),
+        ("--gpus", describe_gpus.table, "the table of GPU signals and sources, as in docs/gpu.md"),
+    ):
+        forms.add_argument(flag, dest="form", action="store_const", const=form, default=text, help=about)
+    print(parser.parse_args(argv).form(), end="")
     return 0
 
 
@@ -67,18 +67,23 @@ def markdown() -> str:
         "<!-- Written by `slo-exporter describe --markdown`; do not edit. -->",
         "The sidecar tells from an engine's metrics which engine it is; `--engine KIND=URL` states it. Of several\n"
         "names the newest that is there is used. What an engine does not expose is absent, never 0.",
-        *_table(["engine", "KIND", "metrics"], [[e.title, f"`{e.kind}`", e.hint] for e in ENGINES.values()]),
+        _table(["engine", "KIND", "metrics", "availability from"], [_place(engine) for engine in ENGINES.values()]),
         "## Signals",
-        *_table(["", *(engine.title for engine in ENGINES.values())], rows),
+        _table(["", *(engine.title for engine in ENGINES.values())], rows),
         "## Why absent",
         "\n".join(f"{number}. {reason}" for reason, number in reasons.items()),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(tables.markdown(head, rows))
+
+
+def _place(engine: Engine) -> list[str]:
+    """Where the engine's metrics are, and what there is of failures."""
+    needed = (catalog.FAILED if engine.client_faults is not None else catalog.HTTP_REQUESTS).name
+    return [engine.title, f"`{engine.kind}`", engine.hint, f"`{needed}`" if needed in engine.names else "-"]
 
 
 def _cell(engine: Engine, metric: Metric, reasons: dict[str, int]) -> str:

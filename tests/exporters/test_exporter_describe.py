@@ -9,7 +9,8 @@ from exporters import describe
 from slo import catalog
 from slo.engines import ENGINES
 
-DOC = Path(__file__).parents[2] / "docs" / "engines.md"
+ROOT = Path(__file__).parents[2]
+DOC = ROOT / "docs" / "engines.md"
 
 
 def described(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -20,7 +21,15 @@ def described(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 def test_documentation_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     """docs/engines.md is what the tables give; write it anew with `slo-exporter describe --markdown`."""
     assert DOC.read_text() == described(capsys, "--markdown")
-    assert "docs/engines.md" in (DOC.parents[1] / "README.md").read_text()
+
+
+def test_readme_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    """README.md has the short table that the catalogue gives; write it anew with `slo-exporter describe --summary`."""
+    readme = (ROOT / "README.md").read_text()
+    written = readme.partition("describe --summary`; do not edit. -->\n\n")[2].partition("\n<!-- end -->")[0]
+    assert written == described(capsys, "--summary")
+    assert "docs/engines.md" in readme
+    assert max(map(len, written.splitlines())) <= 110
 
 
 def test_every_signal_of_every_engine_has_a_name_or_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
