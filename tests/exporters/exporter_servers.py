@@ -11,8 +11,8 @@ import uvicorn
 from fastapi import FastAPI
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Return as soon as the condition holds; fail when it does not in time."""
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Return as soon as the condition holds; fail when it does not in a time that is long on any machine."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "the condition did not come true in time"
@@ -43,7 +43,7 @@ class Upstream:
             def do_GET(self) -> None:
                 upstream.reads += 1
                 upstream.headers = dict(self.headers)
-                upstream.gate.wait(20)
+                upstream.gate.wait(60)
                 body = upstream.body
                 with contextlib.suppress(ConnectionError):
                     self.send_response(upstream.status)
@@ -59,7 +59,7 @@ class Upstream:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                upstream.gate.wait(20)
+                upstream.gate.wait(60)
                 upstream.headers = dict(self.headers)
                 upstream.posted.append(body)
                 with contextlib.suppress(ConnectionError):

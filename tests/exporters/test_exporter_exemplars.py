@@ -161,4 +161,4 @@ def test_prometheus_stores_them(tmp_path: Path) -> None:
                 return {e["labels"]["trace_id"] for series in data for e in series["exemplars"]}
 
             for family in (catalog.QUEUE_TIME.name, catalog.SPAN_TTFT.name):
-                wait_for(lambda family=family: stored(family) == {newest.trace_id}, 20)  # type: ignore[misc]
+                wait_for(lambda family=family: stored(family) == {newest.trace_id})  # type: ignore[misc]

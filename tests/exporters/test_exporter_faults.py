@@ -118,12 +118,12 @@ def test_sigterm_while_a_sender_stalls() -> None:
         stalled(url, SPANS[:100], 1000) as sender,
     ):
         wait_for(lambda: httpx.get(f"{url}/healthz", trust_env=False).is_success)
-        assert ended(process, 3.0) == 0
+        assert ended(process) == 0
         assert sender.recv(1000).startswith(b"HTTP/1.1 408")
 
 
 def test_sigterm_during_a_scrape_of_an_engine_that_hangs() -> None:
-    """The scrape is answered with what is there - the last spans among it - and the process ends within 3 s."""
+    """The scrape is answered with what is there - the last spans among it - and the process ends before the engine does."""
     with Upstream(PAGE) as engine, running("--engine", engine.url) as (process, url):
         assert post(url, export(10)) == 200
         engine.gate.clear()
@@ -132,7 +132,7 @@ def test_sigterm_during_a_scrape_of_an_engine_that_hangs() -> None:
         reads = engine.reads
         scraper.start()
         wait_for(lambda: engine.reads > reads)
-        assert ended(process, 3.0) == 0
+        assert ended(process) == 0
         scraper.join()
     assert f'{catalog.SPAN_TTFT.name}_count{{model_name="tiny-llama"}} 10.0' in pages[0]
 
@@ -143,7 +143,7 @@ def test_spans_in_hand_are_forwarded_before_the_end() -> None:
         args = ("--engine", engine.url, "--forward", collector.url, "--forward-keep", "1")
         with running(*args) as (process, url):
             assert post(url, export(50)) == 200
-            assert ended(process, 3.0) == 0
+            assert ended(process) == 0
         sent = [ExportTraceServiceRequest.FromString(gzip.decompress(body)) for body in collector.posted]
     assert sum(len(s.spans) for e in sent for r in e.resource_spans for s in r.scope_spans) == 50
 
@@ -159,7 +159,7 @@ def test_a_grpc_port_that_is_taken_is_a_warning_when_nobody_asked_for_it() -> No
         with subprocess.Popen([*COMMAND, *args], stderr=subprocess.PIPE, text=True) as process:
             assert said(process, "(cannot take spans over gRPC on 127.0.0.1:4317: Address already in use.* HTTP only)")
             assert said(process, r"serving (\S+)")
-            assert ended(process, 3.0) == 0
+            assert ended(process) == 0
         asked = subprocess.run([*COMMAND, *args, "--otlp-grpc", "127.0.0.1:4317"], capture_output=True, text=True)
     assert asked.returncode == 2
     assert next(line for line in asked.stderr.splitlines() if " INFO " not in line).startswith("slo-exporter: cannot")
@@ -189,7 +189,7 @@ def test_nobody_on_a_disk_that_cannot_be_written() -> None:
             url = said(process, r"serving (\S+)/metrics")
             assert post(url, export(10)) == 200
             assert value(url, catalog.SPAN_TTFT.name + "_count") == 10
-            assert ended(process, 3.0) == 0
+            assert ended(process) == 0
 
 
 def test_memory_stays_flat_under_spans() -> None:

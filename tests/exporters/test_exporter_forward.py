@@ -104,7 +104,7 @@ def session(upstream: Upstream, work: Callable[[Forwarder, Clock], Awaitable[Non
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -228,9 +228,8 @@ def test_a_hanging_upstream_holds_the_end_up_for_so_long_only() -> None:
         forwarder = Forwarder(upstream.url, Sampler(1))
         forwarder.start()
         forwarder.offer(export(span()), set())
-        started = asyncio.get_running_loop().time()
-        await forwarder.close(0.2)
-        assert asyncio.get_running_loop().time() - started < 1
+        async with asyncio.timeout(forward.TIMEOUT / 2):  # the answer itself would be waited for twice as long
+            await forwarder.close(0.2)
         return forwarder.tally
 
     with Upstream() as upstream:

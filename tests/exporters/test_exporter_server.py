@@ -156,7 +156,7 @@ def test_a_hundred_scrapers_are_one_upstream_read() -> None:
     with Upstream(PAGE) as engine, sidecar(engine.url) as (client, server), ThreadPoolExecutor(100) as pool:
         engine.gate.clear()
         answers = [pool.submit(client.get, "/metrics", timeout=20) for _ in range(100)]
-        wait_for(lambda: len(server.server_state.tasks) == 100, 15)
+        wait_for(lambda: len(server.server_state.tasks) == 100)
         engine.gate.set()
         assert [len(values(answer.result())[catalog.RUNNING.name]) for answer in answers] == [1] * 100
         assert engine.reads == 1
