@@ -38,6 +38,26 @@ class Load:
     trace: str | None = None
     speed: float | None = None
 
+    @property
+    def title(self) -> str:
+        """In a few words: `20/s`, `8 in flight`, `stages 1..10/4:60` or `replay of azure.csv, 2 times as fast`."""
+        if self.stages:
+            return f"stages {self.stages}"
+        if self.trace:
+            name = self.trace.rpartition(" sha256:")[0] or self.trace
+            return f"replay of {name}" + (f", {self.speed:g} times as fast" if self.speed else "")
+        return f"{self.rate:g}/s" if self.rate else f"{self.concurrency} in flight"
+
+    def rate_at(self, seconds: float) -> float | None:
+        """Arrivals per second that are asked for so far into the run; None in a closed loop."""
+        if not self.stages:
+            return self.rate
+        for stage in parse_stages(self.stages):
+            if seconds < stage.seconds:
+                return stage.start + (stage.end - stage.start) * seconds / stage.seconds
+            seconds -= stage.seconds
+        return 0.0
+
     def offsets(self, seed: int, traced: Sequence[int] = ()) -> Iterator[int]:
         """The whole open-loop schedule in nanoseconds; ValueError for a closed loop, which has none.
 

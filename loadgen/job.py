@@ -23,13 +23,21 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The share of worker number `worker` in a run by `workers`: every conversation whose index is that modulo them."""
+    """The share of worker number `worker` in a run by `workers`: every conversation whose index is that modulo them.
+
+    With a tokenizer in the header the records hold the texts of the answers, for it to count them afterwards.
+    """
 
     header: Header
     wire: Wire
     files: Files = field(default_factory=Files)
     worker: int = 0
     workers: int = 1
+
+    @property
+    def keep_text(self) -> bool:
+        """Whether the records are to hold the texts of the answers."""
+        return self.header.tokenizer is not None
 
     @property
     def slots(self) -> int:

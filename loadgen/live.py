@@ -6,7 +6,6 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, start_http_server
 
-from loadgen.arrivals import Load
 from loadgen.record import Footer, Header, Line, RequestRecord
 from loadgen.summary import OK
 from slo import catalog
@@ -39,10 +38,12 @@ class Live:
             self._tick()
 
     def _begin(self, header: Header) -> None:
-        self._labels = (header.fingerprint.model, describe(header.load))
-        self._counted_until = time.monotonic()
-        if header.load.rate:
-            self._offered.labels(*self._labels).set(header.load.rate)
+        load, begun = header.load, time.monotonic()
+        self._labels = (header.fingerprint.model, load.title)
+        self._counted_until = begun
+        if load.rate:  # asked for at every scrape: in a ramp it is another one each time
+            offered = self._offered.labels(*self._labels)
+            offered.set_function(lambda: load.rate_at(time.monotonic() - begun) or 0.0)
         # The first request that ends must be an increase, not the birth of a series.
         self._requests.labels(*self._labels, OK)
         for family in (self._seconds, self._tokens, self._ttft, self._tpot, self._e2e, self._lag):
@@ -72,11 +73,6 @@ class Live:
 
     def _histogram(self, metric: Metric) -> Histogram:
         return Histogram(metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=self.registry)
-
-
-def describe(load: Load) -> str:
-    """The load in a word or three: `20/s` of an open loop, `8 in flight` of a closed one."""
-    return f"{load.rate:g}/s" if load.rate else f"{load.concurrency} in flight"
 
 
 @contextmanager

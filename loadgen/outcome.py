@@ -4,33 +4,43 @@ from collections.abc import Generator, Mapping
 from email.utils import parsedate_to_datetime
 
 from loadgen.client import Exchange
-from loadgen.record import RequestRecord
+from loadgen.record import RequestRecord, TokenSource
 from loadgen.reply import Reply, read_reply
 from loadgen.workload import Workload
 
 
 def read_exchange(
-    exchange: Exchange, origin_ns: int, workload: Workload
+    exchange: Exchange, origin_ns: int, workload: Workload, keep_text: bool = False
 ) -> Generator[None, None, tuple[RequestRecord, str]]:
     """Read an ended exchange, pause by pause, into a record whose stamps count from `origin_ns`.
 
-    The text of the answer comes beside it, where the conversation goes on.
+    The text of the answer comes beside it, where the conversation goes on; with `keep_text` the record holds it, too,
+    with whatever else the model said.
     """
     response, reply = exchange.response, Reply()
     if response.status is not None:
         content_type = response.headers.get("content-type", "")
-        keep_text = not exchange.conversation.ended
         complete = exchange.error is None
-        reply = yield from read_reply(response.status, content_type, response.body, complete, keep_text)
-    return _record(exchange, reply, origin_ns, workload), "".join(reply.text or ())
+        keep = keep_text or not exchange.conversation.ended
+        reply = yield from read_reply(response.status, content_type, response.body, complete, keep)
+    said = _unicode("".join(reply.said)) if keep_text and reply.token_ns else None
+    return _record(exchange, reply, origin_ns, workload, said), "".join(reply.text or ())
 
 
-def _record(exchange: Exchange, reply: Reply, origin_ns: int, workload: Workload) -> RequestRecord:
+def _unicode(text: str) -> str:
+    """Halves of characters, as servers spread them over two events, put together; such that stay alone replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _record(exchange: Exchange, reply: Reply, origin_ns: int, workload: Workload, said: str | None) -> RequestRecord:
     error, detail = reply.error, reply.detail
     if exchange.error and error in (None, "truncated", "bad_response"):  # how it ended says more than how it looks
         error, detail = exchange.error, exchange.detail
     spec, response, counts = exchange.spec, exchange.response, reply.token_counts
     output_tokens = reply.output_tokens if reply.output_tokens is not None else sum(counts)
+    by_us: TokenSource | None = None
+    if reply.output_tokens is None and counts:
+        by_us = "token_ids" if reply.listed else "chunks"
     return RequestRecord(
         seq=spec.seq,
         trace_id=exchange.trace_id,
@@ -50,6 +60,8 @@ def _record(exchange: Exchange, reply: Reply, origin_ns: int, workload: Workload
         turn=spec.turn if workload.turns else None,
         model=spec.model if len(workload.models) > 1 else None,
         tenant=spec.tenant,
+        tokens_from=by_us,
+        text=said,
     )
 
 

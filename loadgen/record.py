@@ -8,11 +8,13 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from io import FileIO
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from types import ModuleType
+from typing import Any, Literal, TextIO, cast
 
 from loadgen.arrivals import NS, Load
 from loadgen.stamps import Stamps, compact
@@ -156,7 +158,7 @@ class Header:
     """First line: everything that was known when the run started.
 
     `timeout` is in seconds, per request; `commit` is the revision of the code under test, where it is known;
-    `tokenizer` names the one that counts the answers, instead of the server.
+    `tokenizer` names the one that counts the answers, instead of the server; `proxy` stood between client and target.
     """
 
     started_unix_ns: int
@@ -168,6 +170,7 @@ class Header:
     client: Client
     commit: str | None = None
     tokenizer: str | None = None
+    proxy: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,7 +285,7 @@ def decode(text: str) -> Line:
 def read(path: Path | str) -> Recording:
     """Read a records file, complete or cut short; one that ends in `.parquet` is Parquet. Raises RecordError."""
     if Path(path).suffix == PARQUET:
-        return _read_parquet(path)
+        return cast(Recording, columnar(path).read(Path(path)))
     try:
         with Path(path).open(encoding="utf-8", newline="\n") as file:
             return _read(path, file)
@@ -292,12 +295,12 @@ def read(path: Path | str) -> Recording:
         raise RecordError(f"{path}: not a text file; give a file that 'slo-load run --records' wrote") from None
 
 
-def _read_parquet(path: Path | str) -> Recording:
+def columnar(path: Path | str) -> ModuleType:
+    """The module that reads and writes Parquet, an extra. RecordError for `path` where it is not installed."""
     try:
-        from loadgen import parquet  # an extra, and slow to load
+        return import_module("loadgen.parquet")
     except ImportError:
         raise RecordError(f"{path}: Parquet needs the pyarrow package: pip install 'llm-slo[parquet]'") from None
-    return parquet.read(Path(path))
 
 
 def _read(path: Path | str, file: TextIO) -> Recording:

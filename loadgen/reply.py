@@ -36,7 +36,11 @@ Frame = tuple[bytes, re.Pattern[bytes]]
 
 @dataclass(slots=True)
 class Reply:
-    """The content of one answer: a stamp per token chunk, and how many tokens each chunk held. `text` when kept."""
+    """The content of one answer: a stamp per token chunk, and how many tokens each chunk held.
+
+    `listed` says that the server listed their ids. When kept, `text` is the answer and `said` all that the model
+    produced for it: reasoning and calls of tools, too.
+    """
 
     token_ns: list[int] = field(default_factory=list)
     token_counts: list[int] = field(default_factory=list)
@@ -46,6 +50,8 @@ class Reply:
     error: ErrorCategory | None = None
     detail: str | None = None
     text: list[str] | None = None
+    said: list[str] = field(default_factory=list)
+    listed: bool = False
     ended: bool = False
 
 
@@ -141,7 +147,9 @@ def _take_alike(reply: Reply, stream: Events, frame: Frame) -> int:
     taken = stream.take_alike(frame, reply.token_ns, texts, _MATCHED_AT_ONCE)
     reply.token_counts += [1] * taken
     if reply.text is not None and texts is not None:
-        reply.text += [json.loads(text.decode(errors="replace")) for text in texts]
+        found = [json.loads(text.decode(errors="replace")) for text in texts]
+        reply.text += found
+        reply.said += found
     return taken
 
 
@@ -188,8 +196,10 @@ def _read_chunk(reply: Reply, stamp: int, chunk: Any) -> None:
     _add_tokens(reply, stamp, new)
     _read_prompt_tokens(reply, usage.get("prompt_tokens"))
     for choice in choices:
+        reply.listed = reply.listed or bool(choice.get("token_ids"))
         if reply.text is not None:
             reply.text.append(str((choice.get("delta") or choice).get("content") or choice.get("text") or ""))
+            reply.said += _said(choice.get("delta") or choice)
         _read_finish(reply, choice.get("finish_reason"))
 
 
@@ -198,8 +208,9 @@ def _read_response_event(reply: Reply, stamp: int, event: Any) -> None:
     kind, response = event["type"], event.get("response") or {}
     if kind in _OUTPUT_EVENTS and event.get("delta"):
         _add_tokens(reply, stamp, 1)
-        if reply.text is not None and kind == "response.output_text.delta":
-            reply.text.append(str(event["delta"]))
+        if reply.text is not None:
+            reply.said.append(str(event["delta"]))
+            reply.text += reply.said[-1:] if kind == "response.output_text.delta" else ()
     elif kind in ("response.completed", "response.incomplete"):
         usage = response.get("usage") or {}
         reply.ended, reply.output_tokens = True, _whole(usage.get("output_tokens"))
@@ -230,6 +241,14 @@ def _new_tokens(choice: Any) -> int:
     """How many tokens a choice brings: as many as it lists ids, else one when it holds any output."""
     delta = choice.get("delta") or choice
     return len(choice.get("token_ids") or ()) or int(any(delta.get(name) for name in _OUTPUT_FIELDS))
+
+
+def _said(delta: Any) -> Iterator[str]:
+    """All that a chunk holds of what the model produced."""
+    reasoning = delta.get("reasoning_content") or delta.get("reasoning")  # some servers say it under both names
+    calls = [call.get("function") or {} for call in delta.get("tool_calls") or ()]
+    told = [part for call in calls for part in (call.get("name"), call.get("arguments"))]
+    return (str(part) for part in (reasoning, *map(delta.get, ("content", "text", "refusal")), *told) if part)
 
 
 def _check_end(reply: Reply, complete: bool) -> None:

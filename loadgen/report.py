@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from loadgen.arrivals import Load
 from loadgen.comparison import FALSE_ALARMS, Comparison
 from loadgen.record import Recording, plain
 from loadgen.sampled import lanes
@@ -25,7 +26,7 @@ def describe(recording: Recording) -> str:
         " ".join(part for part in (found.engine, found.engine_version) if part),
         ", ".join(found.gpus),
         f"driver {found.driver}" if found.driver else "",
-        f"{load.rate:g} requests/s, {load.arrivals}" if load.rate else f"concurrency {load.concurrency}",
+        _asked(load),
         f"{workload.prompt_tokens} -> {workload.output_tokens} tokens",
         f"commit {recording.header.commit[:12]}" if recording.header.commit else "",
         "simulated" if found.simulated else "",
@@ -35,6 +36,13 @@ def describe(recording: Recording) -> str:
     elif recording.footer.interrupted:
         parts.append("INTERRUPTED")
     return "; ".join(part for part in parts if part)
+
+
+def _asked(load: Load) -> str:
+    if not load.rate:
+        return f"concurrency {load.concurrency}"
+    mean = f"{load.title}: mean " if load.stages or load.trace else ""
+    return f"{mean}{round(load.rate, 2):g} requests/s, {load.arrivals}"
 
 
 def facts(recording: Recording, summary: Summary) -> list[Row]:
@@ -49,12 +57,23 @@ def facts(recording: Recording, summary: Summary) -> list[Row]:
         ("goodput, requests/s", summary.goodput, "{:.2f}"),
         ("prompt tokens, mean", summary.prompt_tokens, "{:.1f}"),
         ("output tokens, mean", summary.output_tokens, "{:.1f}"),
+        ("output tokens counted by", _counted_by(summary), "{}"),
+        ("output tokens by usage, mean", summary.usage_tokens, "{:.1f}"),
         ("client: sent, requests/s", footer.achieved_rate if footer else None, "{:.2f}"),
         ("client: CPU", footer.cpu_share if footer else None, "{:.0%}"),
         ("client: event-loop lag p99, ms", loop_lag.p99 * 1000 if loop_lag else None, "{:.1f}"),
     ]
     rows: list[Row] = [("requests", f"{summary.requests} ({outcomes})" if outcomes else "0")]
     return rows + [(name, form.format(value)) for name, value, form in numbers if value is not None]
+
+
+_SOURCES = {"usage": "the server's usage", "chunks": "chunks", "token_ids": "token ids", "tokenizer": "local tokenizer"}
+
+
+def _counted_by(summary: Summary) -> str | None:
+    """Who counted the tokens, and of how many answers where it was not one for all."""
+    found = summary.tokens_from.items()
+    return ", ".join(_SOURCES[source] + (f" ({number})" if len(found) > 1 else "") for source, number in found) or None
 
 
 def latencies(summary: Summary) -> list[Row]:

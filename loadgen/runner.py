@@ -17,7 +17,7 @@ from loadgen.arrivals import NS
 from loadgen.client import Client, Exchange
 from loadgen.job import Envelopes, Job
 from loadgen.outcome import read_exchange
-from loadgen.progress import Progress
+from loadgen.progress import IN_PLACE_SECONDS, Progress
 from loadgen.record import Footer, Lag, Line, RequestRecord
 from loadgen.summary import quantile
 
@@ -92,7 +92,8 @@ class Driver:
         cpu, loop_lags = time.process_time(), array("d")
         helpers = [self._loop.create_task(_watch(loop_lags))]
         if self._progress:
-            helpers.append(self._loop.create_task(self._progress.draw_forever()))
+            self._progress.begin(origin_ns)
+            helpers.append(self._loop.create_task(self._draw(self._progress)))
         self._begin()
         try:
             await self._over
@@ -104,6 +105,11 @@ class Driver:
             if self._progress:
                 self._progress.end()
         return self._footer((perf_counter_ns() - origin_ns) / NS, time.process_time() - cpu, loop_lags)
+
+    async def _draw(self, progress: Progress) -> None:
+        while True:
+            await asyncio.sleep(IN_PLACE_SECONDS)
+            progress.tick(len(self.client.in_flight))
 
     def interrupt(self) -> None:
         """Stop sending, and break off what is in flight after a while; the second time at once."""
@@ -230,7 +236,7 @@ class Driver:
             if not self._ended:
                 return False
             exchange = self._ended.popleft()
-            self._reading = exchange, read_exchange(exchange, self._origin, self._header.workload)
+            self._reading = exchange, self._reader(exchange)
         exchange, steps = self._reading
         try:
             next(steps)
@@ -239,6 +245,9 @@ class Driver:
             record, answer = end.value
             self._keep(exchange, record, answer)
         return True
+
+    def _reader(self, exchange: Exchange) -> Generator[None, None, tuple[RequestRecord, str]]:
+        return read_exchange(exchange, self._origin, self._header.workload, self._job.keep_text)
 
     def _keep(self, exchange: Exchange, record: RequestRecord, answer: str) -> None:
         self._write(record)

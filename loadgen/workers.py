@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from io import BufferedReader, FileIO
 from multiprocessing.connection import Connection, wait
@@ -28,6 +28,8 @@ from loadgen.runner import Driver, Write, run
 # From the moment at which all workers are ready until they begin: enough for each to hear of it.
 _START_AFTER = 0.05
 _CARRY_SECONDS = 0.25
+# How often a worker says how many requests it has in flight.
+_TELL_SECONDS = 0.5
 
 
 class WorkerError(Exception):
@@ -52,12 +54,16 @@ def run_workers(job: Job, part: Path, write: Write, new_loop: LoopFactory, progr
         parts = [_Part(stack.enter_context(path.open("rb"))) for path in paths]
         with _forwarded_signals(workers):
             origin = _start(workers)
+            if progress:
+                progress.begin(origin)
             write(replace(job.header, started_unix_ns=time.time_ns() + origin - perf_counter_ns()))
             while any(worker.busy for worker in workers):
                 wait([worker.pipe for worker in workers if worker.busy], _CARRY_SECONDS)
                 for worker in workers:
                     worker.listen()
                 _carry(parts, write, progress)
+                if progress:
+                    progress.tick(sum(worker.in_flight for worker in workers if worker.busy))
             _carry(parts, write, progress)
             if progress:
                 progress.end()
@@ -113,7 +119,7 @@ class _Worker:
         self.process = context.Process(target=_work, args=(job, path, self.pipe, other, new_loop))
         self.process.start()
         other.close()
-        self.busy, self.ready = True, False
+        self.busy, self.ready, self.in_flight = True, False, 0
         self.footer: Footer | None = None
 
     def listen(self) -> None:
@@ -126,6 +132,8 @@ class _Worker:
                 elif isinstance(said, str):
                     self.busy = False
                     raise WorkerError(said)
+                elif isinstance(said, int):
+                    self.in_flight = said
                 else:
                     self.ready = True
         except (EOFError, ConnectionError):  # killed
@@ -166,8 +174,6 @@ def _carry(parts: Sequence[_Part], write: Write, progress: Progress | None) -> N
             write(record)
             if progress:
                 progress.add(record)
-    if progress:
-        progress.tick()
 
 
 def _start(workers: Sequence[_Worker]) -> int:
@@ -246,6 +252,12 @@ async def _begin(driver: Driver, pipe: Connection) -> int:
         else:
             origin.set_result(said)
 
+    def tell() -> None:
+        with suppress(OSError):
+            pipe.send(len(driver.client.in_flight))
+            loop.call_later(_TELL_SECONDS, tell)
+
     loop.add_reader(pipe.fileno(), hear)
     pipe.send(None)
+    loop.call_later(_TELL_SECONDS, tell)
     return await origin

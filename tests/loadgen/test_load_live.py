@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.arrivals import Load
 from loadgen.cli import main
-from loadgen.live import Live, describe, serving
+from loadgen.live import Live, serving
 from slo import catalog
 
 
@@ -68,9 +68,28 @@ def test_buckets_and_exemplars() -> None:
 
 
 def test_loads_have_names() -> None:
-    """An open loop is its rate, a closed one its concurrency."""
-    assert describe(Load(rate=2.5, arrivals="constant", requests=1)) == "2.5/s"
-    assert describe(Load(concurrency=8, requests=1)) == "8 in flight"
+    """An open loop is its rate, a closed one its concurrency, stages and a trace are what was asked for."""
+    named = {
+        "2.5/s": Load(rate=2.5, arrivals="constant", requests=1),
+        "8 in flight": Load(concurrency=8, requests=1),
+        "stages 1..9:60,9:30": Load(rate=6.3, arrivals="poisson", stages="1..9:60,9:30"),
+        "replay of azure.csv": Load(rate=3, arrivals="trace", trace="azure.csv sha256:0123456789abcdef"),
+        "replay of a b.csv, 2.5 times as fast": Load(rate=3, trace="a b.csv sha256:0123456789abcdef", speed=2.5),
+    }
+    assert [load.title for load in named.values()] == list(named)
+
+
+def test_the_offered_rate_is_that_of_the_time() -> None:
+    """In a sweep it is the level that goes on, in a ramp it climbs, afterwards nothing is asked for."""
+    sweep = Load(rate=15, arrivals="poisson", stages="10..20/2:60,20..0:10")
+    assert [sweep.rate_at(seconds) for seconds in (0, 59.9, 60, 125, 130)] == [10, 10, 20, 10, 0]
+    assert Load(rate=4, requests=9).rate_at(99) == 4
+    assert Load(concurrency=4, requests=9).rate_at(0) is None
+    live = Live()
+    live.add(header(Load(rate=70, arrivals="poisson", stages="100..40:3600")))
+    begin, later = (samples(generate_latest(live.registry).decode()) for _ in range(2))
+    name = "llm_load_offered_requests_per_second"
+    assert 99 < later[name] < begin[name] <= 100
 
 
 def test_the_page_is_gone_after_the_run() -> None:

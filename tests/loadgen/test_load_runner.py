@@ -1,7 +1,12 @@
 """Runs against servers whose truth is known: schedules kept, stalls seen, concurrency exact, lateness told."""
 
 import asyncio
+import fcntl
 import io
+import os
+import pty
+import struct
+import termios
 from statistics import median
 
 import pytest
@@ -205,14 +210,31 @@ def test_a_server_that_dies_is_not_hammered() -> None:
 
 
 def test_progress_tells_how_far_the_run_is() -> None:
-    """Done of total, failures, live TTFT and token rate, from the records alone."""
+    """Done of total, in flight, failures, and latencies and rates of what ended in the last ten seconds."""
     progress = Progress(Load(rate=1, requests=40), io.StringIO())
-    for i in range(10):
-        begin = i * NS
+    for i in range(20):
+        begin, slow = i * NS, 1 + (i < 10)
+        stamps = tuple(begin + slow * NS // 4 + token * NS // 40 for token in range(21))
         progress.add(RequestRecord(seq=i, trace_id="t", scheduled_ns=begin, sent_ns=begin, done_ns=begin + NS,
-                                   token_ns=(begin + NS // 4,), output_tokens=20,
-                                   error="timeout" if i == 0 else None))  # fmt: skip
-    assert progress.line(12.3) == "10/40 requests  12 s  1 failed  TTFT p50 250 ms  20 tokens/s"
+                                   token_ns=stamps, output_tokens=21, error="timeout" if i == 0 else None))  # fmt: skip
+    assert list(progress.parts(20.0, 3)) == [
+        "20 s", "20/40 done", "3 in flight", "1 failed", "p50: TTFT 250 ms TPOT 25.0 ms", "1.1/s", "23 tokens/s"
+    ]  # fmt: skip
+    assert list(progress.parts(60.0, 1)) == ["60 s", "20/40 done", "1 in flight", "1 failed", "0.0/s", "0 tokens/s"]
+
+
+def test_progress_fits_the_terminal() -> None:
+    """What wraps could not be drawn over: on a narrow terminal the last parts are left out, each as a whole."""
+    parent, child = pty.openpty()
+    with os.fdopen(parent, "rb") as screen, os.fdopen(child, "w") as stream:
+        fcntl.ioctl(stream, termios.TIOCSWINSZ, struct.pack("4H", 24, 40, 0, 0))
+        progress = Progress(Load(rate=1, requests=40), stream)
+        progress.add(RequestRecord(seq=0, trace_id="t", scheduled_ns=0, sent_ns=0, done_ns=1, token_ns=(1,)))
+        progress.end()
+        drawn = os.read(screen.fileno(), 1000).decode()
+    assert drawn.strip("\r\n").removeprefix("\x1b[K").split("  ")[:2] == ["0 s", "1/40 done"]
+    assert len(drawn.strip().removeprefix("\x1b[K")) < 40
+    assert not drawn.strip().endswith("tokens/s")
 
 
 def test_progress_ends_with_the_last_state() -> None:
@@ -225,7 +247,7 @@ def test_progress_ends_with_the_last_state() -> None:
             await run(job(port, load), lambda line: None, Progress(load, stream))
 
     asyncio.run(both())
-    assert stream.getvalue().startswith("9/9 requests")
+    assert "  9/9 done  p50: TTFT " in stream.getvalue()
     assert stream.getvalue().endswith("\n")
 
 
