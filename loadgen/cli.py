@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadgen import baseline, judging, options, record, report, sizing, target
+from loadgen import baseline, convert, judging, options, record, report, sizing, target
 from loadgen.arguments import print_json, save
 from loadgen.demo import command as demo
 from loadgen.measure import RunError, measure
@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     judging.add_report(commands.add_parser("report", help="show the figures of a run"))
     judging.add_compare(commands.add_parser("compare", help="show how a run differs from another, with bounds"))
+    convert.add_arguments(commands.add_parser("convert", help="turn records into Parquet, or back"))
     sizing.add_arguments(commands.add_parser("capacity", help="find the highest rate that meets an SLO spec"))
     simulate = commands.add_parser("simulate", help="serve a simulated engine and GPU")
     simulator.add_arguments(simulate)
