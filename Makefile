@@ -9,8 +9,15 @@ DEMO_FLAGS ?=
 # What a tiny model on two cores, shared with the client, can take.
 CPU_LOAD := --rate 8 --prompt-tokens 100 --output-tokens 64
 
+# Of baseline-gpu and bench-gpu: what is served, and by which Python (one that has vLLM).
+MODEL ?= random:llama-3.1-8b
+ENGINE_COMMAND ?= python -m vllm.entrypoints.openai.api_server
+BASELINE_FLAGS ?=
+WHEELHOUSE ?= wheelhouse
+VLLM ?= vllm
+
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-vllm test test-engine lint types build check bench clean
+.PHONY: help demo demo-vllm baseline-gpu bench-gpu check-nvml wheelhouse test test-engine lint types build check bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +27,10 @@ demo: $(VENV)/.installed ## Simulator, sidecar, load and SLO table in a minute (
 
 demo-vllm: $(VENV)/.installed $(VLLM_VENV)/.installed ## The same on a real vLLM 0.32 on this machine's CPU (3.4 GB to install)
 	$(BIN)/python tests/engine/serve.py $(VLLM_VENV) -- $(BIN)/slo-load demo $(CPU_LOAD) $(DEMO_FLAGS)
+
+baseline-gpu: $(VENV)/.installed ## A baseline of MODEL on this machine's GPU (ENGINE_COMMAND='python -m vllm...', or ENGINE=http://host:8000)
+	$(BIN)/slo-load baseline --model $(MODEL) --gpu nvml \
+	  $(if $(ENGINE),--engine $(ENGINE),--engine-command "$(ENGINE_COMMAND)") $(BASELINE_FLAGS)
 
 test: $(VENV)/.test lint types ## Everything that needs no special hardware
 	$(BIN)/python -m pytest tests -m "not engine" $(PYTEST_FLAGS)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loadgen import baseline, convert, judging, options, record, report, sizing, target
 from loadgen.arguments import print_json, save
+from loadgen.baselining import command as baselining
 from loadgen.demo import command as demo
 from loadgen.measure import RunError, measure
 from loadgen.record import plain
@@ -83,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     judging.add_compare(commands.add_parser("compare", help="show how a run differs from another, with bounds"))
     convert.add_arguments(commands.add_parser("convert", help="turn records into Parquet, or back"))
     sizing.add_arguments(commands.add_parser("capacity", help="find the highest rate that meets an SLO spec"))
+    baselining.add_arguments(
+        commands.add_parser("baseline", help="engine, sidecar, capacity, a run and the spec it supports, as files")
+    )
     simulate = commands.add_parser("simulate", help="serve a simulated engine and GPU")
     simulator.add_arguments(simulate)
     simulate.set_defaults(run=simulator.run)
