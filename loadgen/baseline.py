@@ -90,10 +90,11 @@ def read(path: Path | str, rule: Rule = "auto") -> tuple[Baseline, ...]:
     try:
         if Path(path).suffix == record.PARQUET:
             return (from_recording(record.read(path), rule),)
-        with Path(path).open(encoding="utf-8") as file:
-            indented = file.readline(3) == "{\n"  # a baseline; records are one object a line
-            text = "{\n" + file.read() if indented else ""
-        return tuple(map(_baseline, _objects(text))) if indented else (from_recording(record.read(path), rule),)
+        with Path(path).open("rb") as file:
+            indented = file.read(2) == b"{\n"  # a baseline; records are one object a line, or Parquet
+        if indented:
+            return tuple(map(_baseline, _objects(Path(path).read_text(encoding="utf-8"))))
+        return (from_recording(record.read(path), rule),)
     except OSError as error:
         raise BaselineError(f"{path}: cannot be read: {error.strerror}") from None
     except record.RecordError as error:

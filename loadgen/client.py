@@ -16,6 +16,7 @@ from loadgen.arrivals import NS
 from loadgen.conversation import Conversation, RequestSpec
 from loadgen.http1 import HttpError, Response
 from loadgen.record import ErrorCategory
+from loadgen.tunnel import open_tunnel
 
 # A connection idle for longer is not used again: servers close idle ones (gunicorn after 2 s, uvicorn after 5 s), and
 # a request that crosses the close would look like a failure of the service.
@@ -40,11 +41,15 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to connect: a resolved IP address, its port, and what TLS needs."""
+    """Where to connect: a resolved IP address, its port, and what TLS needs.
+
+    With `tunnel` (a CONNECT request) it is a proxy's, and TLS is with the target behind it.
+    """
 
     ip: str
     port: int
     tls: Tls | None = None
+    tunnel: bytes = b""
 
 
 class Exchange:
@@ -201,9 +206,11 @@ class Client:
 
     async def _connect(self) -> Connection:
         to = self._address
-        name = to.tls.server_name if to.tls else None
+        name = to.tls.server_name if to.tls else ""
+        if to.tunnel and self._tls:
+            return await open_tunnel((to.ip, to.port), to.tunnel, Connection(self), self._tls, name)
         _, connection = await self._loop.create_connection(
-            lambda: Connection(self), to.ip, to.port, ssl=self._tls, server_hostname=name
+            lambda: Connection(self), to.ip, to.port, ssl=self._tls, server_hostname=name or None
         )
         return connection
 

@@ -7,20 +7,23 @@ import platform
 import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from io import FileIO
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from loadgen import calibrate
+from loadgen import calibrate, tokens
 from loadgen.arrivals import Load, parse_stages
 from loadgen.conversation import Files
 from loadgen.job import Job, Wire
 from loadgen.progress import Progress
 from loadgen.provenance import commit
+from loadgen.proxies import Proxies, Proxy
 from loadgen.record import Client, Footer, Header, Line, append
 from loadgen.runner import Write, run
 from loadgen.sampling import sampled
@@ -51,7 +54,8 @@ class Plan:
     are sampled during the run.
 
     `headers` go with every request, `cafile` holds the authorities to trust, `workers` is the number of processes
-    (None: as many as the load needs), `ray` a cluster to run them on, `tokenizer` a local `tokenizer.json`.
+    (None: as many as the load needs), `ray` a cluster to run them on, `tokenizer` names a
+    local one that sizes prompts and counts answers.
     """
 
     target: Target
@@ -63,10 +67,22 @@ class Plan:
     metrics: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     cafile: str | None = None
+    proxies: Proxies = field(default_factory=Proxies)
     files: Files = field(default_factory=Files)
     workers: int | None = None
     ray: str | None = None
-    tokenizer: Path | None = None
+    tokenizer: str | None = None
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy that leads to the target."""
+        return self.proxies.find(self.target.scheme, self.target.host, self.target.port)
+
+    @property
+    def own_headers(self) -> dict[str, str]:
+        """What only the target may get."""
+        key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return {**self.headers, **key}
 
 
 def measure(
@@ -81,21 +97,43 @@ def measure(
 
     `force` overwrites an existing file, `quiet` draws no progress; `listen_metrics` is where to serve the live figures.
     """
-    job = _job(plan, quiet)
+    tokenizer = _tokenizer(plan.tokenizer) if plan.tokenizer else None
+    job = _job(plan, tokenizer, quiet)
     _raise_descriptor_limit()
     progress = None if quiet else Progress(plan.load, sys.stderr)
     with (
         _line_writer(records, force) as write,
-        sampled(write, plan.metrics) as write_and_sample,
+        sampled(write, plan.metrics, lambda: _control(plan)) as write_and_sample,
         _counted(write_and_sample, listen_metrics) as write_and_count,
     ):
         try:
-            return _run(plan, job, records, write_and_count, progress)
+            footer = _run(plan, job, records, write_and_count, progress)
         except OSError as error:
             raise TargetError(f"{plan.target.url}: refuses connections at the start: {error}") from None
         except WorkerError as error:
             kept = f"; its records are in {records}.part*" if list(records.parent.glob(f"{records.name}.part*")) else ""
             raise RunError(f"{plan.target.url}: the run was given up: {error}{kept}") from None
+    if tokenizer:
+        _recount(records, tokenizer)
+    return footer
+
+
+def _tokenizer(name: str) -> Any:
+    try:
+        return tokens.load(name)
+    except ImportError:
+        raise RunError("--tokenizer needs the tokenizers package: pip install 'llm-slo[tokenizer]'") from None
+    except ValueError as error:
+        raise RunError(f"--tokenizer {error}") from None
+
+
+def _recount(records: Path, tokenizer: Any) -> None:
+    try:
+        tokens.recount(records, tokenizer)
+    except OSError as error:
+        raise RunError(
+            f"{records}: cannot be written anew: {error.strerror}; its output tokens are those that the server counted"
+        ) from None
 
 
 def _run(plan: Plan, job: Job, records: Path, write: Write, progress: Progress | None) -> Footer:
@@ -109,23 +147,14 @@ def _run(plan: Plan, job: Job, records: Path, write: Write, progress: Progress |
         return runner.run(run(job, write, progress))
 
 
-def _job(plan: Plan, quiet: bool) -> Job:
+def _job(plan: Plan, tokenizer: Any, quiet: bool) -> Job:
     """The whole run as one job, for which the target is asked what it is and how it counts."""
-    auth = {"Authorization": f"Bearer {plan.api_key}"} if plan.api_key else {}
-    address = resolve(plan.target, plan.cafile)
     client_facts = _client()
-    headers = {
-        "Host": plan.target.netloc,
-        "User-Agent": f"slo-load/{client_facts.version}",
-        "Accept": "text/event-stream",
-        "Content-Type": "application/json",
-        **plan.headers,
-        **auth,
-    }
-    with control(plan.target, {**plan.headers, **auth}, plan.cafile) as client:
+    wire = _wire(plan, client_facts.version)
+    with _control(plan) as client:
         models = list(plan.workload.models) or ([plan.model] if plan.model else [])
         fingerprint = inspect(client, plan.target, models, plan.metrics)
-        workload, files = _sized(plan, client, models[0] if models else fingerprint.model, quiet)
+        workload, files = _sized(plan, client, models[0] if models else fingerprint.model, tokenizer, quiet)
     header = Header(
         started_unix_ns=0,  # the runner knows
         target=plan.target.url,
@@ -135,11 +164,33 @@ def _job(plan: Plan, quiet: bool) -> Job:
         fingerprint=fingerprint,
         client=client_facts,
         commit=commit(os.environ, Path.cwd()),
+        proxy=plan.proxy.url if plan.proxy else None,
+        tokenizer=plan.tokenizer,
     )
-    return Job(header, Wire(address, plan.target.base_path, headers), files, workers=_workers(plan))
+    return Job(header, wire, files, workers=_workers(plan))
 
 
-def _sized(plan: Plan, client: httpx.Client, model: str, quiet: bool) -> tuple[Workload, Files]:
+def _wire(plan: Plan, version: str) -> Wire:
+    """How to reach the target. A proxy is asked for whole URLs, or for a tunnel when the target speaks TLS."""
+    target, proxy = plan.target, plan.proxy
+    headers = {
+        "Host": target.netloc,
+        "User-Agent": f"slo-load/{version}",
+        "Accept": "text/event-stream",
+        "Content-Type": "application/json",
+        **plan.own_headers,
+    }
+    address = resolve(target, plan.cafile, proxy)
+    if proxy is None or address.tunnel:
+        return Wire(address, target.base_path, headers)
+    return Wire(address, target.url, headers | proxy.headers)
+
+
+def _control(plan: Plan) -> AbstractContextManager[httpx.Client]:
+    return control(plan.target, plan.own_headers, plan.cafile, plan.proxies)
+
+
+def _sized(plan: Plan, client: httpx.Client, model: str, tokenizer: Any, quiet: bool) -> tuple[Workload, Files]:
     """The workload with the scale at which the server (or a local tokenizer) counts its prompts."""
     workload, files = plan.workload, plan.files
     if files.dialogues:
@@ -150,7 +201,7 @@ def _sized(plan: Plan, client: httpx.Client, model: str, quiet: bool) -> tuple[W
         if not ids:
             raise RunError(f"{plan.target.url}: has no usable POST /tokenize, where token ids for prompts come from")
         return workload, replace(files, token_ids=ids)
-    scale = _local_scale(plan.tokenizer) if plan.tokenizer else counter.scale()
+    scale = _local_scale(tokenizer) if tokenizer else counter.scale()
     if scale is None:
         if not quiet:
             print(
@@ -163,13 +214,11 @@ def _sized(plan: Plan, client: httpx.Client, model: str, quiet: bool) -> tuple[W
     )
 
 
-def _local_scale(path: Path) -> calibrate.Scale:
+def _local_scale(tokenizer: Any) -> calibrate.Scale:
     try:
-        return calibrate.from_tokenizer(path)
-    except ImportError:
-        raise RunError("--tokenizer needs the tokenizers package: pip install 'llm-slo[tokenizer]'") from None
+        return calibrate.from_tokenizer(tokenizer)
     except ValueError as error:
-        raise RunError(str(error)) from None
+        raise RunError(f"--tokenizer: {error}") from None
 
 
 def _workers(plan: Plan) -> int:

@@ -3,13 +3,14 @@
 import argparse
 import hashlib
 import json
+import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadgen import dataset, lengths, trace
+from loadgen import dataset, lengths, proxies, trace
 from loadgen.arguments import api_key, count, positive, target_url
 from loadgen.arrivals import NS, Arrivals, Load, mean_rate, parse_stages
 from loadgen.conversation import Files
@@ -25,8 +26,7 @@ _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*)")
 def add_target(parser: argparse.ArgumentParser) -> None:
     """Where to send, as whom, and how to get there."""
     add = parser.add_argument
-    add("--target", type=target_url, required=True, metavar="URL", help="the server, such as http://host:8000; "
-        "reached directly, HTTP_PROXY is not used")  # fmt: skip
+    add("--target", type=target_url, required=True, metavar="URL", help="the server, such as http://host:8000")
     add("--model", type=_weighted, action="append", metavar="NAME[=W]", help="needed when the server has several; "
         "repeated with weights it is a mix, of models or LoRA adapters")  # fmt: skip
     add("--tenant", type=_weighted, action="append", metavar="NAME[=W]", help="put this name into the tenant header; "
@@ -35,6 +35,8 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     add("--header", type=_header, action="append", metavar="'NAME: VALUE'", help="send this header with every request")
     add("--api-key-env", metavar="VAR", help="environment variable that holds the API key")
     add("--cacert", metavar="FILE", help="certificates of the authorities to trust instead of the system's")
+    add("--proxy", type=_proxy, metavar="URL", help="the proxy that leads there, such as http://user:pw@host:3128 "
+        "(default: what HTTP_PROXY, HTTPS_PROXY and NO_PROXY say; this machine is reached directly)")  # fmt: skip
     add("--timeout", type=positive, default=120.0, metavar="S", help="per request (default: %(default)g s)")
     add("--metrics", action="append", metavar="URL", help="/metrics of sidecar, engine or GPU exporter: tells cache "
         "settings and GPU names (default: the target's); KV cache, queue and GPUs are sampled each second")  # fmt: skip
@@ -75,9 +77,9 @@ def add_workload(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--tokenizer",
-        type=Path,
-        metavar="FILE",
-        help="size prompts by this tokenizer.json instead of asking the server",
+        metavar="NAME",
+        help="size prompts and count answers by this tokenizer.json (a file, a folder, a name on the Hugging Face Hub) "
+        "instead of by the server's word",
     )
     add("--endpoint", choices=("chat", "completions", "responses"), default="chat",
         help="which API (default: %(default)s)")  # fmt: skip
@@ -100,6 +102,7 @@ def plan(args: argparse.Namespace) -> Plan:
         metrics=args.metrics or (),
         headers=dict(args.header or ()),
         cafile=args.cacert,
+        proxies=args.proxy or _proxies(),
         workers=args.workers,
         ray=args.ray,
         tokenizer=args.tokenizer,
@@ -193,6 +196,13 @@ def _lengths(option: str, text: str) -> lengths.Lengths:
         raise RunError(f"{option}: {error}") from None
 
 
+def _proxies() -> proxies.Proxies:
+    try:
+        return proxies.from_environment(os.environ)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+
+
 def _parsed(path: Path | None, parse: Any, problem: type[ValueError]) -> Any:
     if path is None:
         return None
@@ -234,6 +244,14 @@ def _weighted(text: str) -> tuple[str, float]:
         return (name, positive(weight)) if name else (text, 1.0)
     except argparse.ArgumentTypeError:
         return text, 1.0
+
+
+def _proxy(text: str) -> proxies.Proxies:
+    try:
+        found = proxies.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return proxies.Proxies(http=found, https=found)
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -30,6 +30,7 @@ def describe(recording: Recording) -> str:
         f"{workload.prompt_tokens} -> {workload.output_tokens} tokens",
         f"commit {recording.header.commit[:12]}" if recording.header.commit else "",
         "simulated" if found.simulated else "",
+        f"through the proxy {recording.header.proxy}" if recording.header.proxy else "",
     ]
     if recording.footer is None:
         parts.append("CUT SHORT: the records have no footer")

@@ -7,7 +7,7 @@ or an engine's or GPU exporter's own: about a millisecond a page.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter_ns, time_ns
 
@@ -21,6 +21,8 @@ from slo.catalog import Metric
 
 _SECONDS = 1.0
 _TIMEOUT = 5.0
+
+OpenClient = Callable[[], AbstractContextManager[httpx.Client]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,8 @@ def _read(line: str) -> Iterator[tuple[_Name, str, float]]:
 class Sampler:
     """Reads pages once a second until stopped; pages that do not answer leave no sample."""
 
-    def __init__(self, urls: Sequence[str]) -> None:
-        self._urls, self._origin = urls, 0
+    def __init__(self, urls: Sequence[str], open_client: OpenClient) -> None:
+        self._urls, self._open_client, self._origin = urls, open_client, 0
         self._found: deque[Sample] = deque()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
@@ -94,7 +96,7 @@ class Sampler:
             self._thread.join(_TIMEOUT)
 
     def _run(self) -> None:
-        with httpx.Client(timeout=_TIMEOUT, trust_env=False) as client:
+        with self._open_client() as client:
             due = perf_counter_ns()
             while not self._over.wait(max(0.0, (due - perf_counter_ns()) / NS)):
                 self._sample(client)
@@ -105,7 +107,7 @@ class Sampler:
         begin = perf_counter_ns()
         for url in self._urls:
             with suppress(httpx.HTTPError, httpx.InvalidURL):
-                response = client.get(url)
+                response = client.get(url, timeout=_TIMEOUT)
                 if response.status_code == 200:
                     found = values(response.text) | found
         at = (begin + perf_counter_ns()) // 2 - self._origin
@@ -114,12 +116,14 @@ class Sampler:
 
 
 @contextmanager
-def sampled(write: Callable[[Line], None], urls: Sequence[str]) -> Iterator[Callable[[Line], None]]:
-    """`write`, with samples of `urls` between the lines from the header on."""
+def sampled(
+    write: Callable[[Line], None], urls: Sequence[str], open_client: OpenClient
+) -> Iterator[Callable[[Line], None]]:
+    """`write`, with samples of `urls`, read by a client of their own, between the lines from the header on."""
     if not urls:
         yield write
         return
-    sampler = Sampler(urls)
+    sampler = Sampler(urls, open_client)
 
     def write_samples_too(line: Line) -> None:
         if isinstance(line, Header):

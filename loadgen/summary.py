@@ -106,7 +106,7 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 
 class Tally(Sequence[float]):
-    """The gaps of many answers as a sorted sequence in seconds; counted by microsecond, a hundred million take little."""
+    """The gaps of many answers as a sorted sequence in seconds; counted by microsecond, as there may be millions."""
 
     def __init__(self, answers: Iterable[Iterable[int]]) -> None:
         """Of each answer its gaps in nanoseconds."""

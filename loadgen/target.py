@@ -12,7 +12,9 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.client import Address, Tls
+from loadgen.proxies import Proxies, Proxy
 from loadgen.record import Fingerprint
+from loadgen.tunnel import connect_request
 from slo import catalog
 
 _TIMEOUT = 10.0
@@ -67,35 +69,75 @@ def parse(url: str) -> Target:
     return Target(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], path)
 
 
-def resolve(target: Target, cafile: str | None = None) -> Address:
-    """The first address of the host that accepts a connection. Raises TargetError.
+def resolve(target: Target, cafile: str | None = None, proxy: Proxy | None = None) -> Address:
+    """The first address of the host, or of the proxy that leads there, that accepts a connection. Raises TargetError.
 
     `cafile` holds the authorities to trust instead of the system's.
     """
+    tls = Tls(target.host, cafile) if target.scheme == "https" else None
+    if proxy is None:
+        return Address(_accepting(target.url, target.host, target.port), target.port, tls)
+    ip = _accepting(f"{target.url}: the proxy {proxy.url}", proxy.host, proxy.port)
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    return Address(ip, proxy.port, tls, connect_request(f"{host}:{target.port}", proxy.headers) if tls else b"")
+
+
+def _accepting(what: str, host: str, port: int) -> str:
+    """The first of a host's IP addresses that accepts a connection. Raises TargetError."""
     try:
-        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise TargetError(f"{target.url}: no such host: {error.strerror}") from None
+        raise TargetError(f"{what}: no such host: {error.strerror}") from None
     reason: OSError | None = None
     for ip in dict.fromkeys(str(address[0]) for *_, address in found):
         try:
-            socket.create_connection((ip, target.port), timeout=_TIMEOUT).close()
+            socket.create_connection((ip, port), timeout=_TIMEOUT).close()
         except OSError as error:
             reason = error
         else:
-            return Address(ip, target.port, Tls(target.host, cafile) if target.scheme == "https" else None)
-    raise TargetError(f"{target.url}: cannot be reached: {reason}; check the address and that the server is up")
+            return ip
+    raise TargetError(f"{what}: cannot be reached: {reason}; check the address and that the server is up")
 
 
 @contextlib.contextmanager
-def control(target: Target, headers: Mapping[str, str], cafile: str | None = None) -> Iterator[httpx.Client]:
-    """A client for calls outside the load. Raises TargetError when `cafile` cannot be used."""
+def control(
+    target: Target, headers: Mapping[str, str], cafile: str | None = None, proxies: Proxies | None = None
+) -> Iterator[httpx.Client]:
+    """A client for calls outside the load; `headers` go to the target alone. Raises TargetError for a bad `cafile`."""
     try:
-        verify = ssl.create_default_context(cafile=cafile) if target.scheme == "https" else True
+        verify = ssl.create_default_context(cafile=cafile) if cafile or target.scheme == "https" else True
     except OSError as error:
         raise TargetError(f"{cafile}: no certificates can be read from it: {error.strerror or error}") from None
-    with httpx.Client(headers=dict(headers), timeout=_TIMEOUT, trust_env=False, verify=verify) as client:
+    transport = _Routes(target, headers, verify, proxies or Proxies())
+    with httpx.Client(transport=transport, timeout=_TIMEOUT, trust_env=False) as client:
         yield client
+
+
+class _Routes(httpx.BaseTransport):
+    """Takes each request by the proxy that leads there, and gives the target's headers to no other server."""
+
+    def __init__(
+        self, target: Target, headers: Mapping[str, str], verify: ssl.SSLContext | bool, proxies: Proxies
+    ) -> None:
+        self._target, self._headers, self._verify, self._proxies = target, headers, verify, proxies
+        self._transports: dict[Proxy | None, httpx.HTTPTransport] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        origin = (url.scheme, url.host, url.port or _PORTS.get(url.scheme, 0))
+        if origin == (self._target.scheme, self._target.host, self._target.port):
+            request.headers.update(self._headers)
+        return self._through(self._proxies.find(*origin)).handle_request(request)
+
+    def _through(self, proxy: Proxy | None) -> httpx.HTTPTransport:
+        if proxy not in self._transports:
+            by = httpx.Proxy(proxy.url, auth=proxy.user) if proxy else None
+            self._transports[proxy] = httpx.HTTPTransport(verify=self._verify, proxy=by)
+        return self._transports[proxy]
+
+    def close(self) -> None:
+        for transport in self._transports.values():
+            transport.close()
 
 
 def inspect(
@@ -136,6 +178,8 @@ def _cards(target: Target, response: httpx.Response) -> list[dict[str, Any]]:
     """The model cards; empty when the server has no listing (404)."""
     if response.status_code in (401, 403):
         raise TargetError(f"{target.url}: wants an API key; name its environment variable with --api-key-env")
+    if response.status_code == 407:
+        raise TargetError(f"{target.url}: the proxy wants to know a user; write http://user:password@ before its name")
     if response.status_code == 404:
         return []
     cards = _json(response).get("data")

@@ -109,9 +109,7 @@ async def listening(handler: Handler, **options: object) -> AsyncIterator[int]:
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        for _ in range(
-            10
-        ):  # turns of the loop in which what waits in the backlog becomes a connection that can be closed
+        for _ in range(10):  # turns of the loop in which what waits in the backlog becomes a connection to close
             await asyncio.sleep(0)
         server.close()
         for task in tasks:
@@ -120,13 +118,13 @@ async def listening(handler: Handler, **options: object) -> AsyncIterator[int]:
 
 
 @contextlib.contextmanager
-def in_thread(handler: Handler) -> Iterator[int]:
+def in_thread(handler: Handler, **options: object) -> Iterator[int]:
     """The same in a thread, for commands that run an event loop of their own; yields the port."""
     loop, started = asyncio.new_event_loop(), threading.Event()
     stop, port = asyncio.Event(), []
 
     async def serve() -> None:
-        async with listening(handler) as number:
+        async with listening(handler, **options) as number:
             port.append(number)
             started.set()
             await stop.wait()

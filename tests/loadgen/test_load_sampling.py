@@ -3,18 +3,20 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from load_header import header
 from load_records import recording, request, save
-from load_servers import Got, head, in_thread
+from load_servers import Got, Handler, head, in_thread
 
 from loadgen.arrivals import Load
 from loadgen.provenance import commit
 from loadgen.record import Line, Recording, Sample, read
 from loadgen.sampled import count_samples
 from loadgen.sampling import sampled, values
+from loadgen.target import control, parse
 from loadgen.verdict import Outcome, judge
 from slo import catalog
 from slo.sli import Count, ItlSli, SaturationSli, StallSli
@@ -66,9 +68,10 @@ def test_samples_come_between_the_lines_on_the_clock_of_the_run(page: str, tmp_p
     """The header first, then samples as they come; a page that does not answer costs nothing but its values."""
     lines: list[Line] = []
     top = header(Load(rate=1.0, requests=1))
-    with sampled(lines.append, [page, "http://127.0.0.1:1/metrics"]) as write:
+    pages = [page, "http://127.0.0.1:1/metrics"]
+    with sampled(lines.append, pages, lambda: control(parse("http://127.0.0.1"), {})) as write:
         started = time.time_ns()
-        write(type(top)(**{**{n: getattr(top, n) for n in top.__dataclass_fields__}, "started_unix_ns": started}))
+        write(replace(top, started_unix_ns=started))
         deadline = time.monotonic() + 10
         while not any(isinstance(line, Sample) for line in lines):
             assert time.monotonic() < deadline
@@ -79,6 +82,29 @@ def test_samples_come_between_the_lines_on_the_clock_of_the_run(page: str, tmp_p
     assert 0 <= sample.at_ns <= elapsed
     assert sample.values[catalog.KV_USAGE.name] == (0.5,)
     assert read(save(tmp_path / "r", *lines)).samples[0] == sample
+
+
+def test_the_key_goes_to_the_target_and_to_nobody_else() -> None:
+    """A page of the target's own origin is asked for with the run's key, one of another server without it."""
+    seen: dict[str, str | None] = {}
+
+    def asked(name: str) -> Handler:
+        async def serve(got: Got, writer: asyncio.StreamWriter) -> None:
+            seen[name] = got.headers.get("authorization")
+            writer.write(head("200 OK", "text/plain", content_length="0"))
+
+        return serve
+
+    with in_thread(asked("engine")) as engine, in_thread(asked("gpu exporter")) as other:
+        key = {"Authorization": "Bearer k"}
+        urls = [f"http://127.0.0.1:{port}/metrics" for port in (engine, other)]
+        with sampled(lambda _: None, urls, lambda: control(parse(urls[0]), key)) as write:
+            write(replace(header(Load(rate=1.0, requests=1)), started_unix_ns=time.time_ns()))
+            deadline = time.monotonic() + 10
+            while len(seen) < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    assert seen == {"engine": "Bearer k", "gpu exporter": None}
 
 
 def series(**columns: list[float]) -> list[Sample]:
