@@ -10,11 +10,9 @@ from slo.promql import duration
 from slo.recorded import BUDGET_LEFT, ERROR_BUDGET, burn_factor, burn_rate, events, of
 from slo.rule import AlertingRule, Links, RuleGroup
 from slo.spec import Slo, Spec
-from slo.windows import BURN_ALERTS, HOUR, MIN_BAD_EVENTS, BurnAlert
+from slo.windows import BURN_ALERTS, HOUR, KEEP_FIRING, MIN_BAD_EVENTS, BurnAlert
 
 NO_DATA = "SloWithoutData"
-# The short windows reset an alert soon; this keeps it from coming back as a new one a moment later.
-_KEEP = {"page": "5m", "ticket": "15m"}
 
 
 def name_of(severity: str) -> str:
@@ -60,7 +58,7 @@ def _burn_alert(severity: str, specs: Sequence[Spec], period: int, links: Links,
     return AlertingRule(
         alert=name_of(severity),
         expr=f"(\n{conditions}\n)\n* on (slo) group_left ({told}) ({info} ^ 0)",
-        keep=_KEEP[severity],
+        keep=duration(KEEP_FIRING[severity]),
         labels={"severity": severity, "period": duration(period)} | ({"slo": slo} if slo else {}),
         annotations=_annotations(name_of(severity), specs, period, links),
     )

@@ -9,12 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slo.spec import Slo
-from slo.windows import BURN_ALERTS, DETECTION_SHARE, LOWEST_CAP, MIN_BAD_EVENTS, MINUTE, BurnAlert
+from slo.windows import BURN_ALERTS, DETECTION_SHARE, KEEP_FIRING, LOWEST_CAP, MIN_BAD_EVENTS, MINUTE, BurnAlert
 
 # What a rate is taken over; windows are multiples of it.
 TILE = 5 * MINUTE
-# Seconds that an alert fires on after its condition has ended: the rules' keep_firing_for.
-KEEP = {"page": 5 * MINUTE, "ticket": 15 * MINUTE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +75,8 @@ class Replay:
                 limit = policy.factor(alert, slo) * slo.error_budget
                 levels = self._level(alert, policy.min_bad_events)
                 burning.update(i for i, level in enumerate(levels) if level > limit)
-        for first, last in _spells(sorted(burning), KEEP[severity] // step):
-            yield Firing(severity, start + first * step, start + last * step + KEEP[severity])
+        for first, last in _spells(sorted(burning), KEEP_FIRING[severity] // step):
+            yield Firing(severity, start + first * step, start + last * step + KEEP_FIRING[severity])
 
     def _level(self, alert: BurnAlert, guard: int) -> list[float]:
         """The error ratio that both windows reach; -1 where the long one holds fewer than `guard` bad events."""

@@ -17,6 +17,10 @@ LOWEST_CAP = 1.5
 # Bad events a long window must hold before it may alert: below that a burn rate is a few unlucky requests.
 MIN_BAD_EVENTS = 5
 
+# Seconds that an alert of a severity fires on after its condition has ended (`keep_firing_for`). The short windows
+# reset it soon; this keeps it from coming back as a new one a moment later.
+KEEP_FIRING = {"page": 5 * MINUTE, "ticket": 15 * MINUTE}
+
 
 @dataclass(frozen=True, slots=True)
 class BurnAlert:

@@ -15,7 +15,8 @@ FORBIDDEN = {
 }
 # Modules whose clock, randomness, files and sockets are arguments.
 PURE = [
-    *(f"slo/{m}.py" for m in ("catalog", "promql", "stats", "windows", "recorded", "rules", "render")),
+    *(f"slo/{m}.py" for m in ("catalog", "promql", "stats", "windows", "recorded", "rules", "alerts", "causes")),
+    *(f"slo/{m}.py" for m in ("health", "render", "explain", "sampling", "replay", "backtest", "propose", "tables")),
     *(f"slo/sli/{m}.py" for m in ("base", "requests", "slices", "query")),
     *(
         f"exporters/{m}.py"
@@ -35,7 +36,7 @@ PURE = [
     ),
     *(f"loadgen/{m}.py" for m in ("arrivals", "workload", "summary", "verdict", "steady", "sampled")),
     *(f"loadgen/{m}.py" for m in ("regression", "comparison", "search", "trial", "capacity", "doubts")),
-    "loadgen/simulator/model.py",
+    *(f"loadgen/simulator/{m}.py" for m in ("model", "kv", "gpu", "faults", "virtual")),
 ]
 IMPURE = {"time", "os", "socket", "asyncio", "threading", "httpx", "requests", "urllib.request", "subprocess"}
 

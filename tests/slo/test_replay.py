@@ -16,10 +16,10 @@ from small_servers import needs_prometheus
 from slo import catalog
 from slo.cli import main
 from slo.promql import duration
-from slo.replay import KEEP, Firing, History, Policy, Replay
+from slo.replay import Firing, History, Policy, Replay
 from slo.sli import LatencySli
 from slo.spec import Slo
-from slo.windows import BURN_ALERTS, DAY, HOUR, MINUTE
+from slo.windows import BURN_ALERTS, DAY, HOUR, KEEP_FIRING, MINUTE
 
 PERIOD = 30 * DAY
 
@@ -153,7 +153,7 @@ def test_what_the_rules_guard_with(tmp_path: Path) -> None:
     content = yaml.safe_load((tmp_path / "rules" / "recording.yaml").read_text())
     rules = [rule for group in content["groups"] for rule in group["rules"] if "Burn" in rule.get("alert", "")]
     assert {rule["labels"]["severity"]: rule["keep_firing_for"] for rule in rules} == {
-        severity: duration(keep) for severity, keep in KEEP.items()
+        severity: duration(keep) for severity, keep in KEEP_FIRING.items()
     }
     assert all(rule["expr"].count(f">= {Policy().min_bad_events}") == 2 for rule in rules)
 
