@@ -3,7 +3,8 @@
 A selector reads its series x its range / the time between two samples (1 for an instant), once per step of a subquery
 around it; the sum over a rule's selectors is divided by its group's interval. Time between samples: the scrape interval
 for raw series, the interval of the recording group for recorded ones. Series: one per pod of a raw family (an SLO's
-selector picks one bucket, one counter), one per SLO of a recorded one. Prometheus calls the figure
+selector picks one bucket, one counter), or one per bucket where it picks none; one per SLO of a recorded one. A load
+test has one client. Prometheus calls the figure
 totalQueryableSamples. A family with more series per pod, such as HTTP requests by status, costs that much more, and
 each further value of a label that the spec groups by costs the recorded part once more.
 """
@@ -11,11 +12,14 @@ each further value of a label that the spec groups by costs the recorded part on
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from slo import grammar
+from slo import catalog, grammar
 from slo.grammar import Read
 from slo.promql import seconds
 from slo.recorded import ERROR_BUDGET
 from slo.rule import RecordingRule, RuleGroup
+
+
+_HISTOGRAMS = {f"{metric.name}_bucket": metric for metric in catalog.families() if metric.buckets}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,18 @@ class _Prices:
 
     def _series(self, read: Read) -> int:
         if read.name not in self._interval:
-            return self._pods
+            return _raw_series(read, self._pods)
         labels = {matcher.label: matcher.value for matcher in read.matchers}
         if not read.name.startswith("slo:") or "slo" in labels:
             return 1
         return self._slos_of_period.get(labels["period"], 0) if "period" in labels else self.slos
+
+
+def _raw_series(read: Read, pods: int) -> int:
+    family = _HISTOGRAMS.get(read.name)
+    if family is None or any(matcher.label == "le" for matcher in read.matchers):
+        return pods
+    return (len(family.buckets) + 1) * (1 if "load" in family.labels else pods)
 
 
 def _recordings(groups: Iterable[RuleGroup]) -> Iterable[tuple[RuleGroup, RecordingRule]]:

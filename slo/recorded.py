@@ -4,6 +4,7 @@ Only good and total events per second are recorded per SLO, never ratios: a rati
 exact, idle time weighs nothing and is never NaN. Everything else follows from them by rules shared by all SLOs.
 """
 
+from slo.catalog import Metric
 from slo.promql import duration, equals
 from slo.windows import DETECTION_SHARE, LOWEST_CAP, BurnAlert
 
@@ -42,6 +43,11 @@ def burn_rate(window: str) -> str:
 def events(window: str) -> str:
     """The series of all events in a `window` of hours or days."""
     return f"slo:total:increase{window}"
+
+
+def buckets(metric: Metric) -> str:
+    """The series of a histogram's observations per second, by bucket, over all replicas."""
+    return f"llm:{metric.name.removeprefix('llm_')}_bucket:rate2m"
 
 
 def burn_factor(alert: BurnAlert, period: int, slo: str = "") -> str:

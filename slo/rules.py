@@ -7,7 +7,7 @@ What follows from them is written once for all SLOs or, isolated, once for each.
 
 from collections.abc import Iterable, Sequence
 
-from slo import alerts, causes, economics, health, recorded
+from slo import alerts, causes, economics, health, latency, recorded
 from slo.promql import Scope, duration, equals, number
 from slo.recorded import BUDGET_LEFT, ERROR_BUDGET, PERIOD_ERROR, burn_rate, of
 from slo.rule import AlertingRule, Links, RecordingRule, RuleGroup
@@ -165,4 +165,5 @@ def _increments_over(window: str, slo: str) -> tuple[str, str]:
 
 
 def _signals(specs: Sequence[Spec], source: str) -> list[RuleGroup]:
-    return [group for group in (causes.group(specs, source), economics.group(source)) if group.rules]
+    groups = (causes.group(specs, source), economics.group(source), latency.group(source))
+    return [group for group in groups if group.rules]

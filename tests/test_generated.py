@@ -7,7 +7,7 @@ import promql_parser
 import pytest
 import yaml
 
-from slo import catalog, recorded
+from slo import catalog, latency, recorded
 from slo.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +48,7 @@ def known_names() -> set[str]:
         names |= {metric.name + suffix for suffix in suffixes}
     constants = {value for name, value in vars(recorded).items() if name.isupper() and isinstance(value, str)}
     burn_rates = {recorded.burn_rate(w) for w in ("5m", "30m", "1h", "2h", "6h", "1d", "3d")}
+    names |= {recorded.buckets(metric) for metric in (*latency.ENGINE_SIDE, *latency.CLIENT_SIDE)}
     return names | constants | burn_rates | {recorded.events(w) for w in ("2h", "6h", "1d", "3d")}
 
 

@@ -6,7 +6,7 @@ from slo import catalog, recorded
 from slo.catalog import Metric
 from slo.layout import Annotation, Dashboard, Row, Variable
 from slo.panels import Text, Thresholds
-from slo.promql import Matcher, Scope, Selector, aggregate
+from slo.promql import Matcher, aggregate
 
 TAG = "llm-slo"
 INTERVAL = "$__rate_interval"
@@ -16,21 +16,19 @@ TOKENS_PER_SECOND = "count:tok/s"
 # Every sidecar says how its sources are, whatever else it can read.
 _SIDECARS = catalog.SOURCE_UP.name
 _ENGINES = f'{catalog.RUNNING.name}{{namespace=~"$namespace",job=~"$job"}}'
+# All is everything, an absent label too: recorded series carry no job, and where no pod label is scraped there is none.
 VARIABLES = (
     Variable(name="namespace", label="Namespace", query=f"label_values({_SIDECARS}, namespace)"),
     Variable(
         name="job",
         label="Job",
         query=f'label_values({_SIDECARS}{{namespace=~"$namespace"}}, job)',
-        all_value=".+",
     ),
     Variable(
         name="instance",
         label="Instance",
         query=f'label_values({_SIDECARS}{{namespace=~"$namespace",job=~"$job"}}, instance)',
-        all_value=".+",
     ),
-    # Where no pod label is scraped there is nothing to choose, and All is an empty pod too.
     Variable(
         name="pod",
         label="Pod",
@@ -41,6 +39,8 @@ VARIABLES = (
 )
 _OF_SIDECAR = tuple(Matcher(name, "=~", f"${name}") for name in ("namespace", "job", "instance", "pod"))
 OF_MODEL, _OF_ENGINE = (Matcher(name, "=~", f"${name}") for name in ("model_name", "engine"))
+# No series has this label. An absent label is empty, which `All` of all four matches and any choice does not.
+_SOME_CHOSEN = Matcher("some_chosen", "!~", "$job$instance$pod$engine")
 
 # Below this share of the period's budget an SLO is at risk.
 LOW_BUDGET = 0.25
@@ -101,8 +101,17 @@ def link(name: str, variable: str) -> str:
 
 def series(metric: Metric, *matchers: Matcher, suffix: str = "") -> str:
     """The series of a family under the board's variables."""
-    chosen = (matcher for matcher in (OF_MODEL, _OF_ENGINE) if matcher.label in metric.labels)
-    return Selector(metric, suffix, (*matchers, *_OF_SIDECAR, *chosen)).render(Scope())
+    return narrowed(metric.name + suffix, *matchers, *_chosen(metric))
+
+
+def narrowed(name: str, *matchers: Matcher) -> str:
+    """The series called `name` that all `matchers` match."""
+    return f"{name}{{{','.join(map(str, matchers))}}}"
+
+
+def _chosen(metric: Metric) -> tuple[Matcher, ...]:
+    """What the board's variables ask of a family."""
+    return (*_OF_SIDECAR, *(matcher for matcher in (OF_MODEL, _OF_ENGINE) if matcher.label in metric.labels))
 
 
 def gauge(function: str, metric: Metric, *by: str) -> str:
@@ -116,8 +125,32 @@ def rate(metric: Metric, *by: str, matchers: tuple[Matcher, ...] = (), suffix: s
 
 
 def quantile(q: float, metric: Metric, *by: str) -> str:
-    """A quantile of a histogram. The comparison drops the NaN of an idle interval."""
-    return f"histogram_quantile({q:g}, {rate(metric, 'le', *by, suffix='_bucket')}) >= 0"
+    """A quantile of a histogram."""
+    return of_buckets(q, buckets(metric, *by))
+
+
+def of_buckets(q: float, per_second: str) -> str:
+    """A quantile of buckets. The comparison drops the NaN of an idle interval."""
+    return f"histogram_quantile({q:g}, {per_second}) >= 0"
+
+
+def buckets(metric: Metric, *by: str) -> str:
+    """Observations per second by bucket: as recorded over all replicas, or read from those that are chosen.
+
+    Recorded series have no job, instance, pod or engine: a choice among those matches none of them, and no choice
+    none of the raw ones.
+    """
+    raw = f"rate({series(metric, _SOME_CHOSEN, suffix='_bucket')}[{INTERVAL}])"
+    return aggregate("sum", f"{narrowed(recorded.buckets(metric), *_chosen(metric))} or {raw}", ("le", *by))
+
+
+def with_exemplars(expr: str, raw: str) -> str:
+    """`expr`, which also names the `raw` buckets that carry exemplars: as of 1970, which adds and costs nothing.
+
+    Prometheus finds the exemplars of every selector in a query, whatever its time. Grafana asks only for those of the
+    first query of a panel that names a family.
+    """
+    return f"{expr} or rate({raw}[{INTERVAL}] @ 0)"
 
 
 def mean(metric: Metric, *by: str) -> str:

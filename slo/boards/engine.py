@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from slo import catalog
 from slo.boards import common
-from slo.boards.common import TOKENS_PER_SECOND, gauge, mean, quantile, rate, ratio, series
+from slo.boards.common import TOKENS_PER_SECOND, buckets, gauge, mean, quantile, rate, ratio, series, with_exemplars
 from slo.catalog import Metric
 from slo.layout import Dashboard, Row
 from slo.panels import Panel, Target, Text, heatmap, stat, state_timeline, timeseries
@@ -89,13 +89,18 @@ def _latencies(slos: Sequence[Slo]) -> Iterator[Panel]:
             f"{name} quantiles",
             text + (f" Dashed: the threshold {', '.join(drawn)}." if drawn else ""),
             "s",
-            *(
-                Target(quantile(q, metric, _MODEL), f"p{q * 100:g} {_LEGEND}", exemplar=q == 0.95 and metric in _TRACED)
-                for q in (0.5, 0.95, 0.99)
-            ),
+            _traced(metric, quantile(0.5, metric, _MODEL), f"p50 {_LEGEND}"),
+            *(Target(quantile(q, metric, _MODEL), f"p{q * 100:g} {_LEGEND}") for q in (0.95, 0.99)),
             width=12,
             limits=tuple(limits),
         )
+
+
+def _traced(metric: Metric, expr: str, legend: str) -> Target:
+    """A query over the buckets of `metric`, with exemplars where it has some."""
+    if metric not in _TRACED:
+        return Target(expr, legend)
+    return Target(with_exemplars(expr, series(metric, suffix="_bucket")), legend, exemplar=True)
 
 
 def _thresholds(slos: Sequence[Slo], metric: Metric) -> dict[float, list[str]]:
@@ -111,13 +116,16 @@ def _thresholds(slos: Sequence[Slo], metric: Metric) -> dict[float, list[str]]:
 
 def _heatmaps() -> Iterator[Panel]:
     for name, metric in (("TTFT", catalog.TTFT), ("TPOT", catalog.TPOT), ("ITL", catalog.ITL), ("E2E", catalog.E2E)):
-        traced = metric in _TRACED
         yield heatmap(
             f"{name} distribution",
             f"How many per second had which {name}. Two bands are two kinds of requests, which a quantile hides."
-            + (" Diamonds are requests: one opens its trace, where the data source links trace_id." if traced else ""),
+            + (
+                " Diamonds are requests: one opens its trace, where the data source links trace_id."
+                if metric in _TRACED
+                else ""
+            ),
             "s",
-            Target(rate(metric, "le", suffix="_bucket"), "{{le}}", exemplar=traced),
+            _traced(metric, buckets(metric), "{{le}}"),
             rate_unit="cps",
             width=6,
         )

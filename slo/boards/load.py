@@ -1,8 +1,19 @@
 """A load test beside the engine's own view: what was asked for, what came back, and where the engine's knee is."""
 
-from slo import catalog
+from slo import catalog, recorded
 from slo.boards import common
-from slo.boards.common import INTERVAL, OF_MODEL, TOKENS_PER_SECOND, gauge, quantile, rate, ratio
+from slo.boards.common import (
+    INTERVAL,
+    OF_MODEL,
+    TOKENS_PER_SECOND,
+    gauge,
+    narrowed,
+    of_buckets,
+    quantile,
+    rate,
+    ratio,
+    with_exemplars,
+)
 from slo.catalog import Metric
 from slo.layout import Dashboard, Row, Variable
 from slo.panels import Column, Label, Panel, Target, stat, table, timeseries, trend
@@ -41,7 +52,7 @@ def board() -> Dashboard:
 
 def _client(metric: Metric, *matchers: Matcher, suffix: str = "") -> str:
     """The load generator's series of the chosen models and loads."""
-    return f"{metric.name}{suffix}{{{','.join(map(str, (*matchers, *_OF_LOAD)))}}}"
+    return narrowed(metric.name + suffix, *matchers, *_OF_LOAD)
 
 
 def _per_second(metric: Metric, *by: str, matchers: tuple[Matcher, ...] = (), suffix: str = "") -> str:
@@ -49,7 +60,7 @@ def _per_second(metric: Metric, *by: str, matchers: tuple[Matcher, ...] = (), su
 
 
 def _client_quantile(q: float, metric: Metric, *by: str) -> str:
-    return f"histogram_quantile({q:g}, {_per_second(metric, 'le', *by, suffix='_bucket')}) >= 0"
+    return of_buckets(q, aggregate("sum", narrowed(recorded.buckets(metric), *_OF_LOAD), ("le", *by)))
 
 
 def _offered(*by: str) -> str:
@@ -82,7 +93,7 @@ def _now() -> tuple[Panel, ...]:
         stat("TPOT p95, client", "Time per output token after the first.", "s",
              Target(_client_quantile(0.95, catalog.LOAD_TPOT))),
         stat("Send lag p99", "How late the client itself was. Above a few milliseconds its figures are its own.", "s",
-             Target(_client_quantile(0.99, catalog.LOAD_SEND_LAG)),
+             Target(of_buckets(0.99, _per_second(catalog.LOAD_SEND_LAG, "le", suffix="_bucket"))),
              thresholds=((None, "green"), (0.01, "orange"), (0.1, "red"))),
     )  # fmt: skip
 
@@ -126,14 +137,16 @@ def _latencies() -> tuple[Panel, ...]:
             f"{name}, client and engine",
             f"Quantiles of {name} as the client and the engine measure it; the engine's are dashed. {gap}",
             "s",
-            *(Target(_client_quantile(q, client, *_MODEL), f"client p{q * 100:g}", exemplar=q == 0.95) for q in _QS),
-            *(Target(quantile(q, engine, *_MODEL), f"engine p{q * 100:g}", dashed=True) for q in _QS),
+            Target(_traced(_client_quantile(0.5, client, *_MODEL), client), "client p50", exemplar=True),
+            Target(_client_quantile(0.95, client, *_MODEL), "client p95"),
+            *(Target(quantile(q, engine, *_MODEL), f"engine p{q * 100:g}", dashed=True) for q in (0.5, 0.95)),
         )
         for name, client, engine, gap in pairs
     )
 
 
-_QS = (0.5, 0.95)
+def _traced(expr: str, client: Metric) -> str:
+    return with_exemplars(expr, _client(client, suffix="_bucket"))
 
 
 def _engine() -> tuple[Panel, ...]:
@@ -205,4 +218,4 @@ def _knee() -> tuple[Panel, ...]:
 
 
 def _quantile_in_range(metric: Metric) -> str:
-    return f"histogram_quantile(0.95, {_in_range(metric, 'le', suffix='_bucket')}) >= 0"
+    return of_buckets(0.95, _in_range(metric, "le", suffix="_bucket"))

@@ -1,77 +1,97 @@
 """What the boards cost a Prometheus: samples read per panel for an hour on the screen, one point every 15 s.
 
-All panels over 8 replicas, then the dearest one over 64, from a real Prometheus filled with synthetic series that are
-scraped every 15 s. Usage: bench_boards.py
+Over 8 and 64 replicas and one load generator, from a real Prometheus filled with synthetic series that are scraped every
+15 s; then the dearest panel with one instance chosen, and what the rules read that the boards read from.
+Usage: bench_boards.py
 """
 
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "slo"))
-from boards_as_read import BOARDS, Board, panels, selectors, substituted
+from boards_as_read import BOARDS, Board, expressions, panels, selectors, substituted
 from small_servers import prometheus
 
-from slo import catalog
+from slo import catalog, latency, recorded
 from slo.catalog import Kind, Metric
+from slo.promql import EXPORTER, seconds
 
 HOUR, SCRAPE = 3_600, 15
 CHOSEN = {"__rate_interval": "1m", "__range": "1h"}
-Cost = tuple[int, str, Board]
+ASKED = {s.name for board in BOARDS.values() for _, expr in expressions(board) for s in selectors(expr)}
 
 
 def series(metric: Metric, replica: int) -> Iterator[str]:
-    """The series of a family as one replica with one model exposes them."""
+    """The series of a family that some panel asks for, as one replica with one model exposes them."""
     labels = dict.fromkeys(metric.labels, "x") | {"job": "sidecar", "instance": f"10.0.0.{replica}:9402"}
     labels |= {"gpu_uuid": f"GPU-{replica}"} if "gpu_uuid" in labels else {}
-    text = ",".join(f'{name}="{value}"' for name, value in labels.items())
-    if metric.kind is Kind.HISTOGRAM:
-        yield from (f'{metric.name}_bucket{{{text},le="{le}"}}' for le in (*map(repr, metric.buckets), "+Inf"))
-        yield from (f"{metric.name}{suffix}{{{text}}}" for suffix in ("_sum", "_count"))
-    else:
-        yield f"{metric.name}{{{text}}}"
+    parts = ("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",)
+    for name in ASKED & {metric.name + part for part in parts}:
+        yield from bucketed(name, metric, labels) if name.endswith("_bucket") else (selected(name, labels),)
 
 
-def costs(board: str, shown: Sequence[Board], url: str, now: float) -> Iterator[Cost]:
-    """Samples that each panel reads."""
-    span = {"start": str(now - HOUR), "end": str(now), "step": str(SCRAPE)}
-    for panel in shown:
-        read = 0
-        for target in panel["targets"]:
-            form = {"query": substituted(target["expr"], CHOSEN), "stats": "all"}
-            endpoint, when = ("query", {"time": str(now)}) if target["instant"] else ("query_range", span)
-            answer = httpx.post(f"{url}/api/v1/{endpoint}", data=form | when, timeout=60).json()
-            read += answer["data"]["stats"]["samples"]["totalQueryableSamples"]
-        yield read, board, panel
+def of_rules() -> Iterator[str]:
+    """The series that the rules record of all replicas together."""
+    for metric in (*latency.ENGINE_SIDE, *latency.CLIENT_SIDE):
+        yield from bucketed(recorded.buckets(metric), metric, {"model_name": "x", "load": "x"})
 
 
-def measured(replicas: int, metrics: Sequence[Metric], shown: dict[str, Sequence[Board]]) -> list[Cost]:
-    """The costs of these panels over these families, dearest first."""
+def bucketed(name: str, metric: Metric, labels: Mapping[str, str]) -> Iterator[str]:
+    """A series for each bucket."""
+    return (selected(name, {**labels, "le": le}) for le in (*map(repr, metric.buckets), "+Inf"))
+
+
+def selected(name: str, labels: Mapping[str, str]) -> str:
+    """A series as the exposition writes it."""
+    text = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    return f"{name}{{{text}}}"
+
+
+def everything(replicas: int) -> Iterator[str]:
+    """All series: of the rules, of one load generator, and of each replica."""
+    yield from of_rules()
+    for metric in catalog.families():
+        for replica in range(1 if "load" in metric.labels else replicas):
+            yield from series(metric, replica)
+
+
+def read(url: str, now: float, expr: str, span: int = 0) -> int:
+    """Samples read by a query at `now`, or over the `span` before it."""
+    form = {"query": expr, "stats": "all"}
+    when = {"start": str(now - span), "end": str(now), "step": str(SCRAPE)} if span else {"time": str(now)}
+    answer = httpx.post(f"{url}/api/v1/query{'_range' if span else ''}", data=form | when, timeout=60).json()
+    return int(answer["data"]["stats"]["samples"]["totalQueryableSamples"])
+
+
+def cost(url: str, now: float, panel: Board, **chosen: str) -> int:
+    """Samples that a panel reads, with these choices above it."""
+    asked = ((substituted(t["expr"], CHOSEN | chosen), 0 if t["instant"] else HOUR) for t in panel["targets"])
+    return sum(read(url, now, expr, span) for expr, span in asked)
+
+
+def measure(replicas: int) -> None:
+    """Measure and print."""
     now = time.time() - 60
     times = range(int(now) - HOUR - 300, int(now) + SCRAPE, SCRAPE)
-    names = [name for replica in range(replicas) for metric in metrics for name in series(metric, replica)]
-    samples = {name: [(float(at), 10.0 * i) for i, at in enumerate(times)] for name in names}
+    samples = {name: [(float(at), 10.0 * i) for i, at in enumerate(times)] for name in everything(replicas)}
     with tempfile.TemporaryDirectory() as home, prometheus(Path(home), samples) as url:
-        found = [cost for board, of_board in shown.items() for cost in costs(board, of_board, url, now)]
-    return sorted(found, key=lambda cost: -cost[0])
-
-
-def main() -> None:
-    """Measure and print."""
-    found = measured(8, list(catalog.families()), {name: panels(board) for name, board in BOARDS.items()})
-    # The slo board reads recorded series only, one per SLO and window, however many replicas there are.
-    for board in sorted(BOARDS.keys() - {"slo.json"}):
-        print(f"8 replicas   {board:12} {sum(read for read, of, _ in found if of == board):>12,} samples, all panels")
-    read, board, dearest = found[0]
-    print(f"8 replicas   {board:12} {read:>12,} samples, the dearest panel: {dearest['title']}")
-    asked = {s.name.removesuffix("_bucket") for t in dearest["targets"] for s in selectors(t["expr"])}
-    [(read, _, _)] = measured(64, [m for m in catalog.families() if m.name in asked], {board: [dearest]})
-    print(f"64 replicas  {board:12} {read:>12,} samples, the same panel")
+        found = [(cost(url, now, panel), name, panel) for name, board in BOARDS.items() for panel in panels(board)]
+        # The slo board reads recorded series only, one per SLO and window, however many replicas there are.
+        for name in sorted(BOARDS.keys() - {"slo.json"}):
+            print(f"{replicas} replicas  {sum(n for n, of, _ in found if of == name):>12,} samples  {name}, all panels")
+        for n, name, panel in sorted(found, key=lambda one: -one[0])[:3]:
+            one = cost(url, now, panel, instance="10[.]0[.]0[.]0:9402")
+            print(f"{replicas} replicas  {n:>12,} samples  {name}, {panel['title']}; {one:,} with one instance chosen")
+        rules = latency.group(EXPORTER)
+        each = sum(read(url, now, rule.expr) for rule in rules.rules) / seconds(rules.interval)
+        print(f"{replicas} replicas  {each:>12,.0f} samples/s by the rules of {rules.name}")
 
 
 if __name__ == "__main__":
-    main()
+    for replicas in (8, 64):
+        measure(replicas)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from boards_as_read import BOARDS, Board, panels, substituted
 
-from slo import catalog, recorded
+from slo import catalog, latency, recorded
 from slo.catalog import Kind, Metric
 
 pytestmark = [
@@ -63,6 +63,9 @@ def _recorded() -> Iterator[tuple[str, dict[str, str], str]]:
             yield recorded.burn_rate(window), group, "2x120"
         yield recorded.PERIOD_ERROR, group | {"period": "30d"}, "0.04x120"
         yield recorded.BUDGET_LEFT, group | {"period": "30d"}, "0.2x120"
+    for metric in (*latency.ENGINE_SIDE, *latency.CLIENT_SIDE):
+        for le in (*map(repr, metric.buckets), "+Inf"):
+            yield recorded.buckets(metric), {"model_name": "llama", "load": "20/s", "le": le}, "7x120"
     yield recorded.ENERGY_PER_OUTPUT, {"model_name": "llama"}, "1x120"
     yield recorded.COST_PER_OUTPUT, {"model_name": "llama", "currency": "EUR"}, "2x120"
     yield recorded.CAUSE, {"model_name": "llama", "cause": "Requests wait in the queue"}, "12x120"
@@ -86,9 +89,9 @@ def _promtool(tmp_path: Path, expectations: list[dict[str, object]]) -> subproce
     return subprocess.run(["promtool", "test", "rules", "boards.yaml"], cwd=tmp_path, capture_output=True, text=True)
 
 
-def _expect(expr: str, samples: dict[str, float]) -> dict[str, object]:
+def _expect(expr: str, samples: dict[str, float], **chosen: str) -> dict[str, object]:
     wanted = [{"labels": labels, "value": value} for labels, value in samples.items()]
-    return {"expr": substituted(expr), "eval_time": "2h", "exp_samples": wanted}
+    return {"expr": substituted(expr, chosen), "eval_time": "2h", "exp_samples": wanted}
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
@@ -123,4 +126,21 @@ def test_values(tmp_path: Path) -> None:
             _expect(_expr("fleet.json", "SLOs", 3), {ttft: 0.9, goodput: 0.9}),
         ],
     )
+    assert verdict.returncode == 0, verdict.stderr[:4000]
+
+
+@pytest.mark.parametrize("title", ["TTFT distribution", "ITL distribution"])
+def test_who_chooses_an_instance_sees_that_instance(title: str, tmp_path: Path) -> None:
+    """All, and a model, read what is recorded (here 7 a second); an instance, pod, job or engine reads raw buckets."""
+    one = f"sum({_expr('engine.json', title)}) / count({_expr('engine.json', title)})"
+    choices: list[tuple[float, dict[str, str]]] = [
+        (7, {}),
+        (7, {"model_name": "llama"}),
+        (7, {"namespace": "(|x)"}),
+        (1, {"instance": "10[.]0[.]0[.]1:9400"}),
+        (2, {"instance": "(10[.]0[.]0[.]1:9400|10[.]0[.]0[.]2:9400)"}),
+        (2, {"job": "sidecar"}),
+        (2, {"engine": "0"}),
+    ]
+    verdict = _promtool(tmp_path, [_expect(one, {"{}": value}, **chosen) for value, chosen in choices])
     assert verdict.returncode == 0, verdict.stderr[:4000]

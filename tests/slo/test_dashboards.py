@@ -12,7 +12,7 @@ from boards_as_read import BOARDS, SPECS, Board, expressions, panels, selectors,
 from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from slo import catalog, recorded, render
+from slo import catalog, latency, recorded, render
 from slo.catalog import Kind
 from slo.dashboards import boards
 from slo.spec import load
@@ -21,6 +21,7 @@ from slo.windows import BURN_ALERTS
 each_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())
 
 RECORDED = {value for name, value in vars(recorded).items() if name.isupper() and isinstance(value, str)}
+RECORDED |= {recorded.buckets(metric) for metric in (*latency.ENGINE_SIDE, *latency.CLIENT_SIDE)}
 RECORDED |= {recorded.burn_rate(window) for window in ("5m", "30m", "1h", "2h", "6h", "1d", "3d")}
 
 
@@ -48,7 +49,7 @@ def test_every_name_exists(board: Board) -> None:
 @each_board
 def test_labels_exist_on_the_family(board: Board) -> None:
     """Every matcher and grouping on a raw family names a label of that family, or one that scraping adds."""
-    added = {"namespace", "job", "instance", "pod", "le"}
+    added = {"namespace", "job", "instance", "pod", "le", "some_chosen"}
     families = {name: metric for metric in catalog.families() for name in (metric.name, f"{metric.name}_bucket")}
     for where, expr in expressions(board):
         for selector in selectors(expr):
@@ -75,6 +76,17 @@ def _units(panel: Board) -> list[str]:
         units = [s["unit"] for s in settings if "unit" in s]
         return units if len(units) == len(panel["targets"]) else [""]
     return [panel["fieldConfig"]["defaults"]["unit"]]
+
+
+@each_board
+def test_exemplars_are_asked_for_where_grafana_does(board: Board) -> None:
+    """Exemplars are of the first query of a panel, else Grafana skips them, over time, and of raw buckets."""
+    for panel in panels(board):
+        first, *others = panel["targets"]
+        assert not any(target["exemplar"] for target in others), panel["title"]
+        if first["exemplar"]:
+            assert first["range"]
+            assert any(name in _exported_names() for name in re.findall(r"\w+_bucket(?={)", first["expr"]))
 
 
 @each_board
