@@ -1,5 +1,6 @@
 """One live vLLM, one sidecar, one Prometheus and one Alertmanager for all engine tests."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from collector import Collector, collecting
 from serve import free_port, vllm
 
 BIN = Path(sys.executable).parent
@@ -29,10 +31,14 @@ ALERTMANAGER = "route: {receiver: nobody, group_wait: 1s}\nreceivers: [{name: no
 
 @dataclass(frozen=True)
 class Stack:
-    """Where everything listens; Prometheus and Alertmanager are None where they are not installed."""
+    """Where everything listens; Prometheus and Alertmanager are None where they are not installed.
+
+    `collector` gets every span from the sidecar.
+    """
 
     engine: str
     sidecar: str
+    collector: Collector
     prometheus: str | None
     alertmanager: str | None
 
@@ -65,14 +71,16 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     venv = Path(request.config.getoption("--vllm-venv"))
     if not (venv / "bin" / "python").exists():
         pytest.skip(f"no vLLM in {venv}; make test-engine installs it")
-    tmp_path, sidecar_port = tmp_path_factory.mktemp("stack"), free_port()
+    tmp_path, sidecar_port, collector_port = tmp_path_factory.mktemp("stack"), free_port(), free_port()
     with ExitStack() as cleanup:
         engine = cleanup.enter_context(vllm(venv, sidecar_port))
         sidecar = f"http://127.0.0.1:{sidecar_port}"
+        collector = cleanup.enter_context(collecting(collector_port))
         process(cleanup, BIN / "slo-exporter", "--engine", engine, "--gpu", "none", "--slo", SPEC,
+                "--forward", f"http://127.0.0.1:{collector_port}", "--forward-keep", "1",
                 "--listen", f"127.0.0.1:{sidecar_port}")  # fmt: skip
         eventually("the sidecar reading vLLM", lambda: answers(f"{sidecar}/readyz"))
-        yield Stack(engine, sidecar, *_monitoring(cleanup, tmp_path, f"127.0.0.1:{sidecar_port}"))
+        yield Stack(engine, sidecar, collector, *_monitoring(cleanup, tmp_path, f"127.0.0.1:{sidecar_port}"))
 
 
 def _monitoring(cleanup: ExitStack, home: Path, sidecar: str) -> tuple[str | None, str | None]:
@@ -97,8 +105,8 @@ def _flags(port: int, flags: dict[str, object]) -> list[str]:
 
 
 def _rules(home: Path) -> Path:
-    """The generated rules, evaluated every second: production's 30 s would outlast the tests."""
+    """The generated rules, evaluated every second: production's 30 s and more would outlast the tests."""
     subprocess.run([BIN / "slo-gen", "build", SPEC, "--out", home], check=True)
     for path in (home / "rules").glob("*.yaml"):
-        path.write_text(path.read_text().replace("interval: 30s", "interval: 1s"))
+        path.write_text(re.sub(r"interval: (30s|1m)$", "interval: 1s", path.read_text(), flags=re.MULTILINE))
     return home / "rules"
