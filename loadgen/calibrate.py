@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -63,17 +62,11 @@ class Counter:
         return value if isinstance(value, dict) else {}
 
 
-def from_tokenizer(path: Path) -> Scale:
-    """The scale of a local `tokenizer.json`, without any chat template. Raises ImportError or ValueError."""
-    from tokenizers import Tokenizer  # an extra, and slow to load
-
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"{path}: no tokenizer.json: {error}") from None
+def from_tokenizer(tokenizer: Any) -> Scale:
+    """The scale of a local tokenizer, without any chat template. Raises ValueError."""
     scale = fit(lambda text: len(tokenizer.encode(text).ids), _TOKENIZED)
     if scale is None:
-        raise ValueError(f"{path}: counts no more tokens for more words")
+        raise ValueError("the tokenizer counts no more tokens for more words")
     return scale
 
 

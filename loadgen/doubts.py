@@ -1,8 +1,8 @@
 """Is the client honest: why a run cannot be trusted, whatever its figures say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from loadgen.record import Recording
+from loadgen.record import Recording, RequestRecord
 from loadgen.summary import quantiles
 from slo import catalog
 from slo.sli import GoodputSli, LatencySli, Sli
@@ -14,6 +14,8 @@ _LAG_SHARE = 0.1
 _LAG_FLOOR = 0.010
 # Throughput specs have no such threshold; there a late client only offers less load, by little up to this.
 _LAG_WITHOUT_LATENCY = 0.100
+# Special tokens, and text that other tokens would spell as well, make a few per cent between two honest counts.
+_MISCOUNT = 0.1
 
 
 def doubts(spec: Spec, recording: Recording) -> Iterator[str]:
@@ -27,6 +29,7 @@ def doubts(spec: Spec, recording: Recording) -> Iterator[str]:
         yield "the run was interrupted"
     if broken := [record for record in recording.records if record.error == "client_error"]:
         yield f"this client could not send {len(broken)} requests: {broken[0].detail}"
+    yield from _miscounts(recording.records)
     limit = _lag_limit(spec)
     send_lag = quantiles(record.send_lag for record in recording.records)
     loop_lag = footer.loop_lag if footer else None
@@ -36,6 +39,13 @@ def doubts(spec: Spec, recording: Recording) -> Iterator[str]:
                 f"the client {name}: p99 {lag.p99 * 1000:.0f} ms, allowed {limit * 1000:.0f} ms; "
                 "give it a core of its own or lower the load"
             )
+
+
+def _miscounts(records: Sequence[RequestRecord]) -> Iterator[str]:
+    both = [(r.output_tokens or 0, r.usage_tokens) for r in records if r.usage_tokens is not None and not r.error]
+    counted, told = sum(count for count, _ in both), sum(usage for _, usage in both)
+    if abs(counted - told) > _MISCOUNT * told:
+        yield f"the tokenizer counts {counted} output tokens, the server's usage {told}: is it this model's tokenizer?"
 
 
 def _lag_limit(spec: Spec) -> float:
