@@ -19,7 +19,7 @@ from exporter_servers import Upstream, wait_for
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters import otlp
+from exporters import fetch, otlp
 from slo import catalog
 
 TESTS = Path(__file__).parents[1]
@@ -82,6 +82,19 @@ def resident(process: subprocess.Popen[str]) -> float:
     return int(found[1]) / 1024
 
 
+def test_a_page_of_fifty_megabytes_is_not_held() -> None:
+    """An engine whose page explodes is down with a reason, costs its limit of memory once, and comes back."""
+    with Upstream(PAGE) as engine, running("--engine", engine.url) as (process, url):
+        wait_for(lambda: value(url, catalog.SOURCE_UP.name) == 1)
+        before = resident(process)
+        engine.body = PAGE * (50_000_000 // len(PAGE))
+        for _ in range(5):
+            wait_for(lambda: value(url, catalog.SOURCE_UP.name) == 0)
+        assert resident(process) - before < 3 * fetch.MAX_PAGE / 2**20
+        engine.body = PAGE
+        wait_for(lambda: value(url, catalog.SOURCE_UP.name) == 1)
+
+
 def stalled(url: str, body: bytes, length: int) -> socket.socket:
     """A sender that has said how long its body is, and sent a part of it."""
     parts = httpx.URL(url)
@@ -123,7 +136,7 @@ def test_sigterm_while_a_sender_stalls() -> None:
 
 
 def test_sigterm_during_a_scrape_of_an_engine_that_hangs() -> None:
-    """The scrape is answered with what is there - the last spans among it - and the process ends before the engine does."""
+    """The scrape is answered with what is there, the last spans among it, and the process ends before the engine does."""
     with Upstream(PAGE) as engine, running("--engine", engine.url) as (process, url):
         assert post(url, export(10)) == 200
         engine.gate.clear()
