@@ -1,6 +1,6 @@
 """Feed pages bent by atheris to the parsers of engines' and other containers' pages. Not part of `make test`:
 
-    pip install atheris
+    pip install -e '.[fuzz]'
     python tests/fuzz/fuzz_engines.py [-runs=200000] [any other option of libFuzzer]
 
 Whatever comes, a parser refuses it with SourceError or gives a page that prometheus_client reads, the same one when it

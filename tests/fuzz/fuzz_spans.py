@@ -1,6 +1,6 @@
 """Feed exports of spans bent by atheris to the way from body to counters. Not part of `make test`:
 
-    pip install atheris
+    pip install -e '.[fuzz]'
     python tests/fuzz/fuzz_spans.py [-runs=200000] [any other option of libFuzzer]
 
 The first byte says protobuf or JSON, gzip or plain. Whatever comes is refused with RefusedError or counted; then the
