@@ -18,7 +18,6 @@ from slo.promql import seconds
 from slo.recorded import ERROR_BUDGET
 from slo.rule import RecordingRule, RuleGroup
 
-
 _HISTOGRAMS = {f"{metric.name}_bucket": metric for metric in catalog.families() if metric.buckets}
 
 

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from slo.boards import engine, fleet, gpu, load, slo
 from slo.spec import Spec
 
+# Where the boards are in Grafana, whichever way they got there.
+FOLDER, FOLDER_UID = "LLM SLOs", "llm-slo"
+
 
 def boards(specs: Sequence[Spec], datasource: str | None = None) -> Mapping[str, Mapping[str, object]]:
     """File name -> Grafana's JSON model; the same specs give the same models.

@@ -11,8 +11,7 @@ from grafana_client import GrafanaApi, TokenAuth
 from grafana_client.client import GrafanaException
 
 from slo import render
-
-FOLDER_UID, FOLDER_TITLE = "llm-slo", "LLM SLOs"
+from slo.dashboards import FOLDER, FOLDER_UID
 
 Model = Mapping[str, Any]
 
@@ -59,7 +58,7 @@ class Grafana:
         """Put the changed dashboards into our folder; returns their URLs."""
         with self._explained():
             if FOLDER_UID not in {folder["uid"] for folder in self._api.folder.get_all_folders()}:
-                self._api.folder.create_folder(FOLDER_TITLE, uid=FOLDER_UID)
+                self._api.folder.create_folder(FOLDER, uid=FOLDER_UID)
             return [self._store(change.model) for change in changes]
 
     def _dashboard(self, uid: str) -> dict[str, Any]:

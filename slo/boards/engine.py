@@ -18,6 +18,7 @@ _ENGINE = ("model_name", "instance", "engine")
 _ENGINE_LEGEND = "{{model_name}} {{instance}} engine {{engine}}"
 # A span tells these of its request, and the sidecar puts its trace on their buckets.
 _TRACED = (catalog.TTFT, catalog.TPOT, catalog.E2E)
+_DIAMONDS = " Diamonds are requests: one opens its trace, where the data source links trace_id."
 _GENERATION = Matcher("handler", "=~", GENERATION_HANDLERS)
 
 
@@ -119,11 +120,7 @@ def _heatmaps() -> Iterator[Panel]:
         yield heatmap(
             f"{name} distribution",
             f"How many per second had which {name}. Two bands are two kinds of requests, which a quantile hides."
-            + (
-                " Diamonds are requests: one opens its trace, where the data source links trace_id."
-                if metric in _TRACED
-                else ""
-            ),
+            + (_DIAMONDS if metric in _TRACED else ""),
             "s",
             _traced(metric, buckets(metric), "{{le}}"),
             rate_unit="cps",

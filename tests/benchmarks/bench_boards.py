@@ -1,7 +1,7 @@
 """What the boards cost a Prometheus: samples read per panel for an hour on the screen, one point every 15 s.
 
-Over 8 and 64 replicas and one load generator, from a real Prometheus filled with synthetic series that are scraped every
-15 s; then the dearest panel with one instance chosen, and what the rules read that the boards read from.
+Over 8 and 64 replicas and one load generator, from a real Prometheus filled with synthetic series that are scraped
+every 15 s: each board, the dearest panels, the same with one instance chosen, and the rules whose series panels read.
 Usage: bench_boards.py
 """
 

@@ -16,6 +16,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from slo.dashboards import FOLDER
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm"
 RULES = sorted(path for path in (ROOT / "rules").glob("*.yaml") if not path.name.endswith(".test.yaml"))
@@ -152,7 +154,7 @@ def test_dashboards_are_the_checked_in_files(chart: helm.Chart) -> None:
     for thing in objects.values():
         assert len(yaml.safe_dump(thing)) < 2**20
         assert thing["metadata"]["labels"]["grafana_dashboard"] == "1"
-        assert thing["metadata"]["annotations"] == {"grafana_folder": "LLM inference"}
+        assert thing["metadata"]["annotations"] == {"grafana_folder": FOLDER}
 
 
 @pytest.mark.parametrize(("folder", "values"), [("rules", rules_only()), ("dashboards", {})])

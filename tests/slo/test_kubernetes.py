@@ -9,6 +9,7 @@ import yaml
 from boards_as_read import BOARDS, SPECS, Board
 
 from slo import artefacts
+from slo.dashboards import FOLDER
 from slo.kubernetes import config_map, grafana_dashboard
 from slo.spec import load
 
@@ -24,7 +25,7 @@ def test_config_map(name: str, board: Board) -> None:
     found = yaml.safe_load(text)
     kubernetes_validate.validate(found, "1.34", strict=True)
     assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
-    assert found["metadata"]["annotations"] == {"grafana_folder": "LLM SLOs"}
+    assert found["metadata"]["annotations"] == {"grafana_folder": FOLDER}
     assert json.loads(found["data"][f"llm-slo-{name}"]) == board
     assert len(text.encode()) < MIB
 
