@@ -85,7 +85,7 @@ def finish(made: Path, out: Path, summary: Mapping[str, Any], keep_records: bool
     for path in made.iterdir():
         if path.name not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    place = out / summary["hardware"] / slug(summary["fingerprint"]["model"])
+    place: Path = out / summary["hardware"] / slug(summary["fingerprint"]["model"])
     place.parent.mkdir(exist_ok=True)
     shutil.rmtree(place, ignore_errors=True)
     made.chmod(0o755)  # a temporary folder is its owner's alone

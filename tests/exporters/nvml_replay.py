@@ -1,7 +1,9 @@
 """The pynvml module over recorded answers: what the tests ask in place of a driver.
 
-A capture maps calls to answers. Handles have names (gpu0, gpu0/mig1), a record is an object, an error is
-`{"error": CODE}`, and field values and GPM metrics stand alone, whatever was asked together with them.
+A capture is a file `tests/captures/nvml-NAME.json`: `{"about": TEXT, "calls": {CALL: ANSWER}, "smi": [...]}`. A call is
+written as `function(gpu0, argument)`. Handles have names (gpu0, gpu0/mig1), a record is an object, an error is
+`{"error": CODE}`, and field values and GPM metrics stand alone, whatever was asked together with them. "smi", which
+captures made by hand lack, is what nvidia-smi said just before and just after (check_nvml.py).
 """
 
 import ctypes
