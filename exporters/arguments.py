@@ -1,21 +1,59 @@
-"""The command's flags about spans, access and what goes out, and how their values are read."""
+"""The command's flags - engines, GPUs, spans, access and what goes out - and how their values are read."""
 
 import argparse
 import re
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from exporters import fetch
+from exporters import economics, engine_sources, fetch, gpu_sources
 from exporters.exact import MAX_LABEL_SETS
 from exporters.push import with_path
 from exporters.runner import GRPC
+from slo.engines import ENGINES
+
+T = TypeVar("T")
 
 # Labels that the families of spans have already, or that Prometheus keeps for itself.
 _TAKEN = re.compile(r"model_name|slo|le|job|instance|__.*")
 
 
+def add_engines(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what to read."""
+    add = parser.add_argument
+    add("--engine", action="append", required=True, type=_told(engine_sources.engine_url), metavar="[KIND=]URL",
+        help="engine to read, http://HOST:PORT or the full URL of its metrics; which engine it is shows in them, or is "
+        f"stated ({', '.join(ENGINES)}); may be repeated")  # fmt: skip
+    add("--model-name", default="", metavar="NAME",
+        help="the model's name, for engines whose metrics do not say it (TGI, llama.cpp)")  # fmt: skip
+    add("--passthrough", type=_regex, metavar="REGEX",
+        help="families of the engines to pass on as they stand too, by their whole name")  # fmt: skip
+    add("--merge", action="append", default=[], type=_told(fetch.metrics_url), metavar="URL",
+        help="metrics page of another container, all of whose families are passed on as they stand; may be "
+        "repeated")  # fmt: skip
+
+
+def add_gpus(parser: argparse.ArgumentParser) -> None:
+    """Add the flags about GPUs and their cost."""
+    add = parser.add_argument
+    add("--gpu", choices=gpu_sources.CHOICES, default="auto",
+        help="where GPU telemetry comes from; auto (the default) takes NVML if it shows a GPU, else dcgm-exporter if "
+        "--dcgm-url is given or the node's answers at HOST_IP:9400, and looks again until there is one")  # fmt: skip
+    add("--dcgm-url", type=_told(fetch.metrics_url), metavar="URL",
+        help="dcgm-exporter of this node; with POD_NAME and POD_NAMESPACE in the environment only the GPUs that it "
+        "lists for that pod count")  # fmt: skip
+    add("--gpu-url", type=_told(fetch.metrics_url), metavar="URL",
+        help="page of the exporter that --gpu names (dcgm, amd, gaudi, intel), where it is not on HOST_IP")  # fmt: skip
+    add("--gpu-uuids", metavar="ID,...",
+        help="count only these GPUs, by UUID or index; CUDA_VISIBLE_DEVICES and NVIDIA_VISIBLE_DEVICES do the "
+        "same")  # fmt: skip
+    add("--price", type=_told(economics.price), metavar="PER_GPU_HOUR",
+        help="what a GPU costs per hour (2.50, 2.50EUR): its cost is counted")  # fmt: skip
+
+
 def add_spans(parser: argparse.ArgumentParser) -> None:
-    """Add the flags."""
+    """Add the flags about spans, access and what goes out."""
     add = parser.add_argument
     add("--otlp-grpc", default=GRPC, type=_grpc, metavar="HOST:PORT|none",
         help="address to take spans on over gRPC, vLLM's default protocol (127.0.0.1:4317, for the engine beside; if "
@@ -44,6 +82,25 @@ def address(text: str) -> tuple[str, int]:
     if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ArgumentTypeError(f"{text!r} is no address; write it like 0.0.0.0:9402 or [::]:9402")
     return host.strip("[]"), int(port)
+
+
+def _told(read: Callable[[str], T]) -> Callable[[str], T]:
+    """`read`, whose ValueError is told to the user: argparse shows the text of its own errors only."""
+
+    def told(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise ArgumentTypeError(str(error)) from None
+
+    return told
+
+
+def _regex(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
 
 
 def _grpc(text: str) -> tuple[str, int] | None:

@@ -5,7 +5,6 @@ import asyncio
 import json
 import logging
 import os
-import re
 import signal
 import socket
 import sys
@@ -20,7 +19,6 @@ from exporters.collector import Collector, Source
 from exporters.ending import Limits
 from exporters.model import EngineScrape, GpuScrape, UsageError
 from slo import spec, stdout
-from slo.engines import ENGINES
 
 USAGE = 2
 
@@ -66,30 +64,9 @@ def _parser() -> argparse.ArgumentParser:
         "/metrics page, in one vocabulary.",
         epilog=f"slo-exporter {describe.NAME} prints what every engine exposes, and under which name",
     )
+    arguments.add_engines(parser)
+    arguments.add_gpus(parser)
     add = parser.add_argument
-    add("--engine", action="append", required=True, type=_engine, metavar="[KIND=]URL",
-        help="engine to read, http://HOST:PORT or the full URL of its metrics; which engine it is shows in them, or is "
-        f"stated ({', '.join(ENGINES)}); may be repeated")  # fmt: skip
-    add("--model-name", default="", metavar="NAME",
-        help="the model's name, for engines whose metrics do not say it (TGI, llama.cpp)")  # fmt: skip
-    add("--passthrough", type=_regex, metavar="REGEX",
-        help="families of the engines to pass on as they stand too, by their whole name")  # fmt: skip
-    add("--merge", action="append", default=[], type=_url, metavar="URL",
-        help="metrics page of another container, all of whose families are passed on as they stand; may be "
-        "repeated")  # fmt: skip
-    add("--gpu", choices=gpu_sources.CHOICES, default="auto",
-        help="where GPU telemetry comes from; auto (the default) takes NVML if it shows a GPU, else dcgm-exporter if "
-        "--dcgm-url is given or the node's answers at HOST_IP:9400, and looks again until there is one")  # fmt: skip
-    add("--dcgm-url", type=_url, metavar="URL",
-        help="dcgm-exporter of this node; with POD_NAME and POD_NAMESPACE in the environment only the GPUs that it "
-        "lists for that pod count")  # fmt: skip
-    add("--gpu-url", type=_url, metavar="URL",
-        help="page of the exporter that --gpu names (dcgm, amd, gaudi, intel), where it is not on HOST_IP")  # fmt: skip
-    add("--gpu-uuids", metavar="ID,...",
-        help="count only these GPUs, by UUID or index; CUDA_VISIBLE_DEVICES and NVIDIA_VISIBLE_DEVICES do the "
-        "same")  # fmt: skip
-    add("--price", type=_price, metavar="PER_GPU_HOUR",
-        help="what a GPU costs per hour (2.50, 2.50EUR): its cost is counted")  # fmt: skip
     add("--slo", metavar="SPEC", help="SLO spec: its latency and goodput SLOs are counted from spans, exactly")
     add("--listen", default="0.0.0.0:9402", type=arguments.address, metavar="HOST:PORT",
         help="address to serve on (0.0.0.0:9402; 9400 is taken on GPU nodes, by dcgm-exporter)")  # fmt: skip
@@ -98,34 +75,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="with --check: print one JSON object")
     add("--version", action="version", version=f"%(prog)s {version('llm-slo')}")
     return parser
-
-
-def _price(text: str) -> economics.Price:
-    try:
-        return economics.price(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _engine(text: str) -> engine_sources.EngineUrl:
-    try:
-        return engine_sources.engine_url(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _regex(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from None
-
-
-def _url(text: str) -> str:
-    try:
-        return fetch.metrics_url(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 async def _check(options: argparse.Namespace, env: Mapping[str, str]) -> int:
