@@ -103,10 +103,17 @@ def _risen(level: str) -> _Expr:
     return expr
 
 
-def _gauge(function: str, metric: Metric, condition: str) -> _Expr:
-    return lambda scope: (
-        f"{aggregate(function, scope.over('avg_over_time', Selector(metric), '5m'), scope.by)} {condition}"
-    )
+def _gauge(function: str, metric: Metric, scope: Scope) -> str:
+    return aggregate(function, scope.over("avg_over_time", Selector(metric), "5m"), scope.by)
+
+
+def _waiting(scope: Scope) -> str:
+    return f"{_gauge('sum', catalog.WAITING, scope)} >= 1"
+
+
+def _full(scope: Scope) -> str:
+    # In percent: alerts would write a share as 992.3m.
+    return f"100 * {_gauge('max', catalog.KV_USAGE, scope)} > {100 * FULL_CACHE:g}"
 
 
 def _per_minute(*selectors: Selector) -> _Expr:
@@ -121,8 +128,8 @@ def _stalled(scope: Scope) -> str:
 _SERVER_ERRORS = Selector(catalog.HTTP_REQUESTS, "", (Matcher("status", "=~", "5xx|5.."),))
 
 _CAUSES = (
-    _Cause("Requests wait in the queue", _gauge("sum", catalog.WAITING, ">= 1")),
-    _Cause("The KV cache is full, share in use", _gauge("max", catalog.KV_USAGE, f"> {FULL_CACHE}")),
+    _Cause("Requests wait in the queue", _waiting),
+    _Cause("The KV cache is full, percent in use", _full),
     _Cause("Requests are preempted for want of KV cache, per minute", _per_minute(Selector(catalog.PREEMPTIONS))),
     _Cause("Engines with requests but without tokens for 2m", _stalled),
     _Cause("Answers with server errors (5xx), per minute", _per_minute(_SERVER_ERRORS)),
