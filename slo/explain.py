@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from slo import tables
 from slo.promql import duration
-from slo.sli import RequestSli
+from slo.sli import SLICE_SECONDS, RequestSli, SliceSli
 from slo.spec import Slo, Spec
 from slo.windows import BURN_ALERTS, MIN_BAD_EVENTS, MINUTE, BurnAlert
 
@@ -44,16 +44,29 @@ class Explained:
 
 def alerts_of(slo: Slo) -> list[Explained]:
     """The alerts of an SLO, fastest first."""
-    return [_explained(alert, slo.error_budget, slo.period) for alert in BURN_ALERTS]
+    return [_explained(alert, slo) for alert in BURN_ALERTS]
 
 
-def _explained(alert: BurnAlert, budget: float, period: int) -> Explained:
+def detects(alert: BurnAlert, slo: Slo, bad: float) -> float | None:
+    """Seconds from the start of an outage in which a share of events is `bad` until the alert trips; None is never.
+
+    Where minutes of engines are judged, it takes some time to see a bad one, and MIN_BAD_EVENTS of them: here of one
+    engine.
+    """
+    seconds = alert.detection_seconds(bad, slo.error_budget, slo.period)
+    if seconds is None or not isinstance(slo.sli, SliceSli):
+        return seconds
+    return slo.sli.late + max(seconds, MIN_BAD_EVENTS * SLICE_SECONDS / bad)
+
+
+def _explained(alert: BurnAlert, slo: Slo) -> Explained:
+    budget, period = slo.error_budget, slo.period
     factor = alert.factor(budget, period)
     return Explained(
         alert=alert,
         factor=factor,
         threshold=factor * budget,
-        detects={share: alert.detection_seconds(share, budget, period) for share in OUTAGES},
+        detects={share: detects(alert, slo, share) for share in OUTAGES},
         budget_spent=alert.budget_spent(1.0, budget, period),
         resets=alert.reset_seconds(1.0, budget, period),
     )

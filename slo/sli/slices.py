@@ -31,6 +31,11 @@ class SliceSli(ABC):
     def good_comes_late(self) -> bool:
         return False
 
+    @property
+    def late(self) -> int:
+        """Seconds that something must be wrong before a slice is bad."""
+        return SLICE_SECONDS
+
     @abstractmethod
     def slices(self, scope: Scope) -> str:
         """PromQL: the number of slices open now that count."""
@@ -108,6 +113,10 @@ class StallSli(SliceSli):
     """
 
     within: int
+
+    @property
+    def late(self) -> int:
+        return self.within
 
     @property
     def condition(self) -> str:

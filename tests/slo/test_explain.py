@@ -45,6 +45,12 @@ def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert slos[0]["alerts"][0]["seconds_to_detect"]["100%"] == pytest.approx(600)
 
 
+def test_minutes_are_bad_once_they_are_seen_to_be_and_there_are_enough_of_them() -> None:
+    """A hung engine is known after two minutes, and five bad minutes page; its burn rate alone would say four."""
+    stall = next(slo for slo in load(CHAT).slos if slo.name == "stall")
+    assert explain.minutes_to("page", stall)[1.0] == pytest.approx(2 + 5)
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(None, "never"), (0.4, "0s"), (52, "52s"), (59.7, "1m"), (600, "10m"), (HOUR, "1h"), (36 * HOUR, "1d 12h"),
