@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from slo.panels import COLUMNS, DATASOURCE, Json, Panel
+from slo.panel import COLUMNS, DATASOURCE, Json, Panel
 
 # Grafana reads its classic model of any age and migrates it forward; 39 is Grafana 10.3's.
 SCHEMA_VERSION = 39

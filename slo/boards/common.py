@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from slo import catalog, recorded
 from slo.catalog import Metric
 from slo.layout import Annotation, Dashboard, Row, Variable
-from slo.panels import Text, Thresholds
+from slo.panel import Text, Thresholds
 from slo.promql import Matcher, aggregate
 
 TAG = "llm-slo"
@@ -47,6 +47,8 @@ LOW_BUDGET = 0.25
 BUDGET_COLORS: Thresholds = ((None, "red"), (0, "orange"), (LOW_BUDGET, "green"))
 # Up to 1 the budget lasts the period. What is fast enough for a page differs from SLO to SLO: the alert says it.
 BURN_COLORS: Thresholds = ((None, "green"), (1, "orange"))
+# An objective of 99.9 % and 99.95 % of good events must not both look like 100 %.
+SHARE_DECIMALS = 3
 KV_CACHE_FULL = 0.95
 KV_CACHE_COLORS: Thresholds = ((None, "green"), (0.85, "orange"), (KV_CACHE_FULL, "red"))
 STATE_RULE = f"met above {LOW_BUDGET:.0%} of the period's error budget, at risk below, broken when it is spent."

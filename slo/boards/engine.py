@@ -7,7 +7,8 @@ from slo.boards import common
 from slo.boards.common import TOKENS_PER_SECOND, buckets, gauge, mean, quantile, rate, ratio, series, with_exemplars
 from slo.catalog import Metric
 from slo.layout import Dashboard, Row
-from slo.panels import Panel, Target, Text, heatmap, stat, state_timeline, timeseries
+from slo.panel import Panel, Target, Text
+from slo.panels import heatmap, stat, state_timeline, timeseries
 from slo.promql import Matcher, aggregate
 from slo.sli import GENERATION_HANDLERS, GoodputSli, LatencySli
 from slo.spec import Slo, Spec
@@ -132,9 +133,10 @@ def _phases() -> Iterator[Panel]:
     phases = (("queue", catalog.QUEUE_TIME), ("prefill", catalog.PREFILL_TIME), ("decode", catalog.DECODE_TIME))
     yield timeseries(
         "Where the time goes",
-        "Mean time of a request in each phase. Queue grows with load, prefill with prompts, decode with answers.",
+        "Mean time of a request in each phase, over the chosen models. Queue grows with load, prefill with prompts, "
+        "decode with answers.",
         "s",
-        *(Target(mean(metric, _MODEL), f"{phase} {_LEGEND}") for phase, metric in phases),
+        *(Target(mean(metric), phase) for phase, metric in phases),
         width=12,
         stacked=True,
     )

@@ -7,7 +7,9 @@ from slo.boards import common
 from slo.boards.common import TOKENS_PER_SECOND, gauge, gpu_rate, link, of_models, quantile, rate
 from slo.boards.levels import Levels
 from slo.layout import Dashboard, Row
-from slo.panels import Column, Label, Panel, Target, table, timeseries
+from slo.panel import Column, Label, Panel, Target
+from slo.panels import table, timeseries
+from slo.recorded import BUDGET_LEFT, GOOD_1H, GOOD_5M, TOTAL_1H, TOTAL_5M
 from slo.sli import GoodputSli
 from slo.spec import Spec
 
@@ -32,16 +34,18 @@ def board(specs: Sequence[Spec]) -> Dashboard:
 def _slos(levels: Levels) -> Panel:
     return table(
         "SLOs",
-        f"State: {common.STATE_RULE} A burn rate of 1 spends the budget exactly within the period.",
+        f"State: {common.STATE_RULE} A burn rate of 1 spends the budget exactly within the period. Empty: the rules "
+        "that slo-gen build writes are not loaded.",
         levels.labels(slo=link("slo", "slo"), model_name=link("engine", _MODEL)),
         Column("State", levels.state(), "none", texts=common.STATES),
         Column("Alert", levels.alert(), "none", texts=common.ALERTS),
-        Column("Objective", levels.objectives(), "percentunit"),
-        Column("Good, 5m", levels.good_ratio(recorded.GOOD_5M, recorded.TOTAL_5M), "percentunit"),
-        Column("Good, 1h", levels.good_ratio(recorded.GOOD_1H, recorded.TOTAL_1H), "percentunit"),
-        Column("Budget left", levels.each(recorded.BUDGET_LEFT), "percentunit", common.BUDGET_COLORS),
+        Column("Objective", levels.objectives(), "percentunit", decimals=common.SHARE_DECIMALS),
+        Column("Good, 5m", levels.good_ratio(GOOD_5M, TOTAL_5M), "percentunit", decimals=common.SHARE_DECIMALS),
+        Column("Good, 1h", levels.good_ratio(GOOD_1H, TOTAL_1H), "percentunit", decimals=common.SHARE_DECIMALS),
+        Column("Budget left", levels.each(BUDGET_LEFT), "percentunit", common.BUDGET_COLORS),
         Column("Burn rate, 1h", levels.each(recorded.burn_rate("1h")), "none", common.BURN_COLORS),
         height=9,
+        lowest_first="Budget left",
     )
 
 
@@ -94,7 +98,7 @@ def _goodput(specs: Sequence[Spec]) -> Panel:
         "Goodput",
         "Requests per second that met every condition of the SLO, over the last five minutes.",
         "reqps",
-        Target(good.each(recorded.GOOD_5M), f"{{{{slo}}}} {good.legend}"),
+        Target(good.each(GOOD_5M), f"{{{{slo}}}} {good.legend}"),
     )
 
 

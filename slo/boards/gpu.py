@@ -5,7 +5,8 @@ from slo.boards import common
 from slo.boards.common import INTERVAL, gauge, gpu_rate, link, of_models, rate, ratio, series
 from slo.catalog import Metric
 from slo.layout import Dashboard, Row
-from slo.panels import Column, Label, Panel, Target, Text, stat, state_timeline, table, timeseries
+from slo.panel import Column, Label, Panel, Target, Text
+from slo.panels import stat, state_timeline, table, timeseries
 
 _LEGEND = "{{instance}} GPU {{gpu}}"
 _HOT = 90
@@ -20,11 +21,11 @@ def board() -> Dashboard:
         "What the GPUs do, draw and suffer, and which model they do it for. The model filter acts on the panels "
         "that name models; a GPU without one shows in all others.",
         Row("Now", _now()),
+        Row("Models on these GPUs", (_models(),)),
         Row("Work", _work()),
         Row("Power and energy", _power()),
-        Row("Links and errors", (*_links(), *_errors())),
         Row("Health", _health()),
-        Row("Models on these GPUs", (_models(),)),
+        Row("Links and errors", (*_links(), *_errors())),
     )
 
 
@@ -41,9 +42,9 @@ def _now() -> tuple[Panel, ...]:
     used, free = (f"sum({_once(metric)})" for metric in (catalog.GPU_MEMORY_USED, catalog.GPU_MEMORY_FREE))
     return (
         stat("GPUs", "GPUs that report.", "none", Target(f"count({_once(catalog.GPU_POWER)})"), width=4),
-        stat("Power", "Power of all GPUs together.", "watt", Target(f"sum({_once(catalog.GPU_POWER)})"), width=4),
+        stat("Power, all", "Power of all GPUs together.", "watt", Target(f"sum({_once(catalog.GPU_POWER)})"), width=4),
         stat(
-            "Utilisation",
+            "Utilisation, mean",
             "Mean share of time in which a kernel ran.",
             "percentunit",
             Target(f"avg({_once(catalog.GPU_UTILIZATION)})"),

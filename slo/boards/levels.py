@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from slo import recorded
 from slo.boards.common import LOW_BUDGET, OF_MODEL, ratio
-from slo.panels import Label
+from slo.panel import Label
 from slo.promql import aggregate, duration
 from slo.recorded import BUDGET_LEFT, ERROR_BUDGET
 from slo.spec import Spec

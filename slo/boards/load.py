@@ -16,7 +16,8 @@ from slo.boards.common import (
 )
 from slo.catalog import Metric
 from slo.layout import Dashboard, Row, Variable
-from slo.panels import Column, Label, Panel, Target, stat, table, timeseries, trend
+from slo.panel import Column, Label, Panel, Target
+from slo.panels import stat, table, timeseries, trend
 from slo.promql import Matcher, aggregate
 
 _LOAD = Variable(
@@ -27,6 +28,7 @@ _LOAD = Variable(
 _OF_LOAD = (OF_MODEL, Matcher("load", "=~", "$load"))
 _OK = Matcher("outcome", "=", "ok")
 _MODEL, _BY_LOAD = ("model_name",), ("load",)
+_LEGEND = "{{model_name}}"
 # Of the load offered: below this share the engine does not keep up, above it the rest is the edge of the run.
 _KEEPS_UP = 0.95
 
@@ -105,16 +107,16 @@ def _rates() -> tuple[Panel, ...]:
             "Complete answers per second, as client and engine count them; dashed, what the schedule asks for. Where "
             "the lines part, the engine no longer keeps up.",
             "reqps",
-            Target(_achieved(*_MODEL), "client {{model_name}}"),
-            Target(rate(catalog.FINISHED, *_MODEL), "engine {{model_name}}"),
-            Target(_offered(*_MODEL), "offered {{model_name}}", dashed=True),
+            Target(_achieved(*_MODEL), f"client {_LEGEND}"),
+            Target(rate(catalog.FINISHED, *_MODEL), f"engine {_LEGEND}"),
+            Target(_offered(*_MODEL), f"offered {_LEGEND}", dashed=True),
         ),
         timeseries(
             "Output tokens per second",
             "As the client received and as the engine made them. The engine's line is higher when others use it too.",
             TOKENS_PER_SECOND,
-            Target(_per_second(catalog.LOAD_TOKENS, *_MODEL), "client {{model_name}}"),
-            Target(rate(catalog.GENERATION_TOKENS, *_MODEL), "engine {{model_name}}"),
+            Target(_per_second(catalog.LOAD_TOKENS, *_MODEL), f"client {_LEGEND}"),
+            Target(rate(catalog.GENERATION_TOKENS, *_MODEL), f"engine {_LEGEND}"),
         ),
         timeseries(
             "Requests by outcome",
@@ -135,11 +137,13 @@ def _latencies() -> tuple[Panel, ...]:
     return tuple(
         timeseries(
             f"{name}, client and engine",
-            f"Quantiles of {name} as the client and the engine measure it; the engine's are dashed. {gap}",
+            f"Quantiles of {name} over two minutes, as the client and the engine measure it; the engine's are dashed. "
+            f"{gap}",
             "s",
-            Target(_traced(_client_quantile(0.5, client, *_MODEL), client), "client p50", exemplar=True),
-            Target(_client_quantile(0.95, client, *_MODEL), "client p95"),
-            *(Target(quantile(q, engine, *_MODEL), f"engine p{q * 100:g}", dashed=True) for q in (0.5, 0.95)),
+            Target(_traced(_client_quantile(0.5, client, *_MODEL), client), f"client p50 {_LEGEND}", exemplar=True),
+            Target(_client_quantile(0.95, client, *_MODEL), f"client p95 {_LEGEND}"),
+            Target(quantile(0.5, engine, *_MODEL), f"engine p50 {_LEGEND}", dashed=True),
+            Target(quantile(0.95, engine, *_MODEL), f"engine p95 {_LEGEND}", dashed=True),
         )
         for name, client, engine, gap in pairs
     )
@@ -155,20 +159,20 @@ def _engine() -> tuple[Panel, ...]:
             "Running and waiting requests",
             "Requests in the batches and in the queues. A queue that grows at a constant load is past the knee.",
             "short",
-            Target(gauge("sum", catalog.RUNNING, *_MODEL), "running {{model_name}}"),
-            Target(gauge("sum", catalog.WAITING, *_MODEL), "waiting {{model_name}}"),
+            Target(gauge("sum", catalog.RUNNING, *_MODEL), f"running {_LEGEND}"),
+            Target(gauge("sum", catalog.WAITING, *_MODEL), f"waiting {_LEGEND}"),
         ),
         timeseries(
             "Queue time p95",
             "How long requests waited for their first scheduling. Below 0.3 s the first bucket hides all.",
             "s",
-            Target(quantile(0.95, catalog.QUEUE_TIME, *_MODEL), "{{model_name}}"),
+            Target(quantile(0.95, catalog.QUEUE_TIME, *_MODEL), _LEGEND),
         ),
         timeseries(
             "KV-cache use",
             "Share of KV-cache blocks in use by the fullest engine; a full cache is the usual reason of a knee.",
             "percentunit",
-            Target(gauge("max", catalog.KV_USAGE, *_MODEL), "{{model_name}}"),
+            Target(gauge("max", catalog.KV_USAGE, *_MODEL), _LEGEND),
             maximum=1,
             limits=(common.KV_CACHE_FULL,),
         ),

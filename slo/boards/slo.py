@@ -5,9 +5,11 @@ from dataclasses import replace
 
 from slo import recorded
 from slo.boards import common
+from slo.boards.common import SHARE_DECIMALS
 from slo.boards.levels import Levels
 from slo.layout import Dashboard, Row, Variable
-from slo.panels import Panel, Target, Text, bargauge, stat, state_timeline, timeseries
+from slo.panel import Panel, Target, Text
+from slo.panels import bargauge, stat, state_timeline, timeseries
 from slo.promql import aggregate, duration
 from slo.recorded import BUDGET_LEFT, ERROR_BUDGET, GOOD_1H, GOOD_5M, GOOD_INCREASE, TOTAL_1H, TOTAL_5M, TOTAL_INCREASE
 from slo.spec import Spec
@@ -29,8 +31,8 @@ def board(specs: Sequence[Spec]) -> Dashboard:
         Row("Now", _now(levels, periods)),
         Row("Objective and budget", _budget(levels)),
         Row("Burn rate", tuple(_burn(levels, severity, periods) for severity in ("page", "ticket"))),
-        Row("Events", _events(levels)),
         Row("Alerts and causes", (_alerts(levels), _causes(levels))),
+        Row("Events", _events(levels)),
         variables=_VARIABLES,
         since="now-24h",
     )
@@ -44,13 +46,14 @@ def _exhaustion(periods: Sequence[int]) -> tuple[Text, ...]:
 def _now(levels: Levels, periods: Sequence[int]) -> tuple[Panel, ...]:
     legend = levels.legend
     return (
-        stat("Objective", "Share of events that must be good.", "percentunit", Target(levels.objective())),
+        stat("Objective", "Share of events that must be good.", "percentunit", Target(levels.objective()),
+             decimals=SHARE_DECIMALS),
         stat("State", common.STATE_RULE.capitalize(), "none",
              Target(levels.state(), legend), texts=common.STATES),
         stat("Good, 1h", "Share of good events in the last hour.", "percentunit",
-             Target(levels.good_ratio(GOOD_1H, TOTAL_1H), legend)),
+             Target(levels.good_ratio(GOOD_1H, TOTAL_1H), legend), decimals=SHARE_DECIMALS),
         stat("Good, period", "Share of good events in the SLO's period, as far as it is recorded.", "percentunit",
-             Target(f"1 - {levels.each(recorded.PERIOD_ERROR)}", legend)),
+             Target(f"1 - {levels.each(recorded.PERIOD_ERROR)}", legend), decimals=SHARE_DECIMALS),
         stat("Budget left", "What is left of the period's error budget. Below 0 it is overspent.", "percentunit",
              Target(levels.each(BUDGET_LEFT), legend), width=4, thresholds=common.BUDGET_COLORS),
         stat("Burn rate, 1h", "At 1 the budget lasts exactly the period.", "none",
@@ -73,6 +76,7 @@ def _budget(levels: Levels) -> tuple[Panel, ...]:
             width=12,
             zero=False,
             maximum=1,
+            decimals=SHARE_DECIMALS,
         ),
         timeseries(
             "Error budget left",
