@@ -89,7 +89,7 @@ class EngineParser:
         return f"{text.what_is(body)}, without any metric of {whose}: {hint}"
 
     def _parse(self, body: bytes) -> EngineScrape:
-        lines = body.split(b"\n")
+        lines = body.removesuffix(b"\n").split(b"\n")
         # Series come and go; the memory must not grow with them.
         if len(self._known) > min(2 * len(lines), _MAX_KNOWN - 1):
             self._forget()
