@@ -1,6 +1,11 @@
 """Pushing boards, against a small Grafana on a real socket."""
 
 import json
+import re
+import shutil
+import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,24 +17,27 @@ import pytest
 from small_servers import serving
 
 from slo.cli import main
+from slo.push import Grafana as GrafanaClient
+from slo.push import PushError
 
 SPEC = str(Path(__file__).parents[2] / "slo" / "specs" / "chat.yaml")
 TOKEN = "glsa_secret"
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 
 
 class Grafana(ThreadingHTTPServer):
-    """Keeps folders and dashboards; answers everything with `status` when that is set."""
+    """Keeps folders and dashboards below `path`; answers everything with `status` when that is set."""
 
-    def __init__(self, status: int | None = None) -> None:
+    def __init__(self, status: int | None = None, path: str = "") -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.status = status
+        self.status, self.path = status, path
         self.folders: dict[str, str] = {}
         self.dashboards: dict[str, dict[str, Any]] = {}
         self.stored: list[str] = []
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://127.0.0.1:{self.server_address[1]}{self.path}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -37,12 +45,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         uid = self.path.rpartition("/")[2]
-        if self.path.startswith("/api/folders"):
+        if self.path.startswith(f"{self.server.path}/api/folders"):
             self._answer([{"uid": uid, "title": title} for uid, title in self.server.folders.items()])
         elif uid in self.server.dashboards:
             body = self.server.dashboards[uid]
             stored = {**body["dashboard"], "id": 7, "version": len(self.server.stored)}
-            self._answer({"dashboard": stored, "meta": {"folderUid": body["folderUid"]}})
+            self._answer({"dashboard": stored, "meta": {"folderUid": body["folderUid"], **body.get("meta", {})}})
         else:
             self._answer({"message": "Dashboard not found"}, 404)
 
@@ -50,14 +58,24 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if self.headers["authorization"] != f"Bearer {TOKEN}":
             self._answer({"message": "unauthorized"}, 401)
-        elif self.path.startswith("/api/folders"):
+        elif self.path.startswith(f"{self.server.path}/api/folders"):
             self.server.folders[body["uid"]] = body["title"]
             self._answer(body)
+        elif not self.path.startswith(f"{self.server.path}/api/dashboards/db"):
+            self._answer({"message": "Not found"}, 404)
+        elif self._twin(body):
+            self._answer({"message": "A dashboard with the same name in the folder already exists"}, 412)
         else:
             uid = body["dashboard"]["uid"]
             self.server.dashboards[uid] = body
             self.server.stored.append(uid)
-            self._answer({"uid": uid, "url": f"/d/{uid}", "status": "success"})
+            self._answer({"uid": uid, "url": f"{self.server.path}/d/{uid}", "status": "success"})
+
+    def _twin(self, body: dict[str, Any]) -> bool:
+        """Whether another dashboard of the folder has the title, while the uid is taken elsewhere, too."""
+        titles = {(b["folderUid"], b["dashboard"]["title"]) for b in self.server.dashboards.values()}
+        known = body["dashboard"]["uid"] in self.server.dashboards
+        return known and (body["folderUid"], body["dashboard"]["title"]) in titles
 
     def _answer(self, data: object, status: int = 200) -> None:
         payload = json.dumps({"message": "no"} if self.server.status else data).encode()
@@ -72,14 +90,22 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def grafana(status: int | None = None) -> Iterator[Grafana]:
-    server = Grafana(status)
+def grafana(status: int | None = None, path: str = "") -> Iterator[Grafana]:
+    server = Grafana(status, path)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def certificate(home: Path) -> None:
+    """A certificate for 127.0.0.1 that nobody else has signed."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+               "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+               "-keyout", home / "tls.key", "-out", home / "tls.crt"]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -146,17 +172,95 @@ def test_a_token_file_without_a_token_is_one_line(
     assert err.count("\n") == 1
 
 
+def refused(url: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr with which a push there ends."""
+    assert main(["push", SPEC, "--grafana", url]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert TOKEN not in err
+    return err
+
+
 @pytest.mark.usefixtures("token")
 @pytest.mark.parametrize(
-    ("status", "said"), [(401, "token is not accepted"), (403, "Editor role"), (404, "root URL"), (412, "provisioned")]
+    ("status", "said"), [(401, "token is not accepted"), (403, "Editor role"), (404, "root URL"), (500, "500: no")]
 )
 def test_refusals_say_what_to_do(status: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each status that Grafana refuses with becomes one line with a way out, and exit code 2."""
     with grafana(status) as server:
-        assert main(["push", SPEC, "--grafana", server.url]) == 2
-    err = capsys.readouterr().err
-    assert said in err
-    assert err.count("\n") == 1
+        assert said in refused(server.url, capsys)
+
+
+@pytest.mark.usefixtures("token")
+def test_a_title_that_is_taken_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ours lies in another folder, and ours has a board of its title: Grafana refuses, the line says which board."""
+    with grafana() as server:
+        main(["push", SPEC, "--grafana", server.url])
+        server.dashboards["mine"] = json.loads(json.dumps(server.dashboards["llm-slo-gpu"]))
+        server.dashboards["llm-slo-gpu"]["folderUid"] = "elsewhere"
+        capsys.readouterr()
+        err = refused(server.url, capsys)
+    assert "asked to store 'LLM SLO / GPU', answered 412: a dashboard of that title has another uid there" in err
+
+
+@pytest.mark.usefixtures("token")
+def test_a_provisioned_board_is_refused_before_anything_is_stored(capsys: pytest.CaptureFixture[str]) -> None:
+    """Grafana does not let the API change what comes from a file or a ConfigMap; the line names the file."""
+    with grafana() as server:
+        board = {"uid": "llm-slo-slo", "title": "x"}
+        meta = {"provisioned": True, "provisionedExternalId": "llm-slo-slo.json"}
+        server.dashboards["llm-slo-slo"] = {"dashboard": board, "folderUid": "f", "meta": meta}
+        assert "has llm-slo-slo from llm-slo-slo.json, and cannot change it" in refused(server.url, capsys)
+        assert (server.stored, server.folders) == ([], {})
+
+
+@pytest.mark.usefixtures("token")
+def test_a_folder_of_our_name_is_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that a chart or a person made under the same name takes the boards, instead of a second one."""
+    with grafana() as server:
+        server.folders["d3adb33f"] = "LLM SLOs"
+        for _ in range(2):
+            assert main(["push", SPEC, "--grafana", server.url]) == 0
+    assert server.folders == {"d3adb33f": "LLM SLOs"}
+    assert {body["folderUid"] for body in server.dashboards.values()} == {"d3adb33f"}
+    assert capsys.readouterr().out.endswith("5 dashboards are there already, as wanted\n")
+
+
+@pytest.mark.usefixtures("token")
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_grafana_below_a_path(slash: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Behind a proxy Grafana has a path; it is in the addresses that are asked and shown, once."""
+    with grafana(path="/team/grafana") as server:
+        assert main(["push", SPEC, "--grafana", server.url + slash]) == 0
+    assert len(server.stored) == 5
+    assert f"created {server.url}/d/llm-slo-slo\n" in capsys.readouterr().out
+
+
+@needs_openssl
+@pytest.mark.usefixtures("token")
+def test_a_certificate_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A self-signed certificate is one line that says how to trust it, and then it is trusted."""
+    certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    with grafana() as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        url = server.url.replace("http:", "https:")
+        assert "cannot be reached: self-signed certificate; have it trusted by REQUESTS_CA_BUNDLE" in refused(
+            url, capsys
+        )
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "tls.crt"))
+        assert main(["push", SPEC, "--grafana", url]) == 0
+
+
+def test_a_grafana_that_does_not_answer_is_given_up() -> None:
+    """A server that takes the request and says nothing is left after the time allowed."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(PushError, match=re.escape(f"{url} has not answered within 0.2 s")):
+            GrafanaClient(url, TOKEN, timeout=0.2).present(["llm-slo-slo"])
 
 
 @pytest.mark.usefixtures("token")
@@ -178,8 +282,27 @@ def test_an_unreachable_grafana_is_one_line(url: str, said: str, capsys: pytest.
 
 
 @pytest.mark.usefixtures("token")
-def test_a_page_in_place_of_an_api_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """A proxy that answers everything with a log-in page is not taken for a Grafana."""
-    with serving(lambda *_: (200, "<html>Log in</html>")) as url:
-        assert main(["push", SPEC, "--grafana", url]) == 2
-    assert "not as Grafana does" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("status", "page", "said"),
+    [
+        (200, "<html>Log in</html>", "not as Grafana does"),
+        (200, '"a string"', "not as Grafana does"),
+        (200, '{"message": "hello"}', "not as Grafana does"),
+        (200, "", "not as Grafana does"),
+        (502, "<html>\n<h1>Bad gateway</h1>\n</html>", "answered 502: the proxy does not reach Grafana\n"),
+        (400, '{"message": "Something\\nodd"}', "answered 400: Something odd\n"),
+        (418, "<html>\n</html>", "answered 418: no reason given\n"),
+    ],
+)
+def test_what_is_no_grafana_is_one_line(status: int, page: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A proxy's log-in page, other JSON, nothing at all, an error page: none is taken for a Grafana or printed."""
+    with serving(lambda *_: (status, page)) as url:
+        assert said in refused(url, capsys)
+
+
+@pytest.mark.usefixtures("token")
+def test_passwords_in_the_url_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """A URL with user and password is shown without them."""
+    err = refused("http://user:hunter2@127.0.0.1:9", capsys)
+    assert "http://127.0.0.1:9 cannot be reached" in err
+    assert "hunter2" not in err
