@@ -104,7 +104,7 @@ def certificate(home: Path) -> None:
     """A certificate for 127.0.0.1 that nobody else has signed."""
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-               "-keyout", home / "tls.key", "-out", home / "tls.crt"]  # fmt: skip
+               "-keyout", str(home / "tls.key"), "-out", str(home / "tls.crt")]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True)
 
 
