@@ -3,9 +3,10 @@
     python truth_server.py TTFT ITL TOKENS [CORE]
 
 It prints its port and answers every POST with TOKENS events, each in a write of its own, token k at the absolute time
-TTFT + k * ITL (seconds) after the request; with ITL 0 as fast as it can. GET /truth gives, and forgets, when it wrote
-the first token of each request (perf_counter_ns, which all processes share, by X-Request-Id or trace id) and its gaps
-in ns.
+TTFT + k * ITL (seconds) after the request; with ITL 0 as fast as it can. GET /truth gives, and forgets: when it read
+the first request and wrote the last event (perf_counter_ns, which all processes share), how many events it wrote, when
+it wrote the first token of each request (by X-Request-Id or trace id), how long after the request that was, and its
+gaps, in ns. Any other GET gets a list of models.
 """
 
 import asyncio
@@ -45,6 +46,8 @@ class Server(asyncio.Protocol):
 
     firsts: ClassVar[dict[str, int]] = {}
     gaps: ClassVar["array[int]"] = array("q")
+    ttfts: ClassVar["array[int]"] = array("q")
+    events = began = ended = 0
 
     def __init__(self, ttft: float, itl: float, tokens: int) -> None:
         self.ttft, self.itl, self.tokens = ttft, itl, tokens
@@ -64,8 +67,9 @@ class Server(asyncio.Protocol):
             return
         self.pending, self.received = b"", time.perf_counter_ns()
         if head.startswith(b"GET"):
-            self.tell()
+            self.answer(self.truth() if head.startswith(b"GET /truth") else {"data": [{"id": "bench"}]})
             return
+        Server.began = Server.began or self.received
         key = re.search(rb"(?:X-Request-Id: |traceparent: 00-)(\w+)", head, re.IGNORECASE)
         self.key = key[1].decode() if key else ""
         self.transport.write(HEAD)
@@ -76,11 +80,24 @@ class Server(asyncio.Protocol):
         else:
             self.loop.call_soon(self.blast)
 
-    def tell(self) -> None:
-        body = json.dumps({"firsts": Server.firsts, "gaps": Server.gaps.tolist()}).encode()
+    def truth(self) -> dict[str, object]:
+        found = {
+            "began": Server.began, "ended": Server.ended, "events": Server.events, "firsts": dict(Server.firsts),
+            "ttfts": Server.ttfts.tolist(), "gaps": Server.gaps.tolist(),
+        }  # fmt: skip
+        Server.began = Server.ended = Server.events = 0
         Server.firsts.clear()
-        del Server.gaps[:]
-        self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        del Server.gaps[:], Server.ttfts[:]
+        return found
+
+    def answer(self, value: object) -> None:
+        body = json.dumps(value).encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        self.transport.write(head + body)
+
+    def finish(self) -> None:
+        self.transport.write(EVENT + self.end)
+        Server.events, Server.ended = Server.events + self.tokens, time.perf_counter_ns()
 
     def blast(self) -> None:
         """One event per turn of the loop: the loop would join two writes of one turn."""
@@ -91,7 +108,7 @@ class Server(asyncio.Protocol):
             self.transport.write(EVENT)
             self.loop.call_soon(self.blast)
         else:
-            self.transport.write(EVENT + self.end)
+            self.finish()
 
     def wait(self) -> None:
         due = self.received + int((self.ttft + (self.tokens - self.left) * self.itl) * NS)
@@ -103,6 +120,7 @@ class Server(asyncio.Protocol):
         now = time.perf_counter_ns()
         if self.left == self.tokens:
             Server.firsts[self.key] = now
+            Server.ttfts.append(now - self.received)
         else:
             Server.gaps.append(now - self.sent)
         self.sent, self.left = now, self.left - 1
@@ -110,7 +128,7 @@ class Server(asyncio.Protocol):
             self.transport.write(EVENT)
             self.wait()
         else:
-            self.transport.write(EVENT + self.end)
+            self.finish()
 
 
 async def serve(ttft: float, itl: float, tokens: int) -> None:
