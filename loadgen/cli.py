@@ -50,8 +50,7 @@ def _run(args: argparse.Namespace) -> int:
     else:
         print(report.text(recording, summary))
     if footer.lost_workers:
-        print(f"slo-load run: lost {footer.lost_workers} of {footer.workers} workers; what they had recorded is kept",
-              file=sys.stderr)  # fmt: skip
+        print(f"slo-load run: {footer.loss}; what they had recorded is kept", file=sys.stderr)
         return _INCONCLUSIVE
     return _INTERRUPTED if footer.interrupted else 0
 

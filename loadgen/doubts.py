@@ -25,6 +25,8 @@ def doubts(spec: Spec, recording: Recording) -> Iterator[str]:
         yield "the run was killed or still goes on: its records have no footer" + (
             " and a torn last line" if recording.torn else ""
         )
+    elif footer.lost_workers:
+        yield f"the run {footer.loss}"
     elif footer.interrupted:
         yield "the run was interrupted"
     if broken := [record for record in recording.records if record.error == "client_error"]:

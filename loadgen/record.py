@@ -201,7 +201,8 @@ class Footer:
     `seconds` is the time from the start of the run to its end, `cpu_share` the client's CPU seconds per second,
     `achieved_rate` the requests per second it sent, `loop_lag` how late its event loop ran a timer. `coalesced` is the
     share of token chunks that came in one read with the chunk before: their gap of 0 is the network's or this client's.
-    With several `workers` the shares and lags are those of the worst one; `lost_workers` died, so `interrupted` is set.
+    With several `workers` the shares and lags are those of the worst one; `lost_workers` are the numbers, from 0, of
+    those that died, so `interrupted` is set.
     """
 
     interrupted: bool
@@ -213,7 +214,13 @@ class Footer:
     loop_lag: Lag | None = None
     coalesced: float | None = None
     workers: int | None = None
-    lost_workers: int | None = None
+    lost_workers: tuple[int, ...] = ()
+
+    @property
+    def loss(self) -> str:
+        """Which workers died, in words."""
+        numbers = ", ".join(map(str, self.lost_workers))
+        return f"lost {len(self.lost_workers)} of {self.workers} workers (number {numbers})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,4 +387,4 @@ def fingerprint(value: dict[str, Any]) -> Fingerprint:
 
 def _footer(value: dict[str, Any]) -> Footer:
     lags: dict[str, Any] = {name: Lag(**value[name]) for name in ("send_lag", "loop_lag") if name in value}
-    return Footer(**{**value, **lags})
+    return Footer(**{**value, **lags, "lost_workers": tuple(value.get("lost_workers", ()))})

@@ -52,7 +52,7 @@ def run_workers(job: Job, part: Path, write: Write, new_loop: LoopFactory, progr
         for worker in workers:
             stack.callback(worker.end)
         parts = [_Part(stack.enter_context(path.open("rb"))) for path in paths]
-        with _forwarded_signals(workers):
+        with forwarded_signals(lambda: _interrupt(workers)):
             origin = _start(workers)
             if progress:
                 progress.begin(origin)
@@ -83,7 +83,7 @@ def _remove_empty(paths: Sequence[Path]) -> None:
 def merge(footers: Sequence[Footer | None], seconds: float) -> Footer:
     """One footer of all: sums of what was sent, the worst of what hindered; None stands for a worker that died."""
     known = [footer for footer in footers if footer]
-    lost = len(footers) - len(known)
+    lost = tuple(number for number, footer in enumerate(footers) if footer is None)
     return Footer(
         interrupted=bool(lost) or any(footer.interrupted for footer in known),
         seconds=max((footer.seconds for footer in known), default=seconds),
@@ -94,7 +94,7 @@ def merge(footers: Sequence[Footer | None], seconds: float) -> Footer:
         loop_lag=_worst([footer.loop_lag for footer in known]),
         coalesced=max((footer.coalesced for footer in known if footer.coalesced is not None), default=None),
         workers=len(footers),
-        lost_workers=lost or None,
+        lost_workers=lost,
     )
 
 
@@ -190,14 +190,16 @@ def _start(workers: Sequence[_Worker]) -> int:
     return origin
 
 
-@contextmanager
-def _forwarded_signals(workers: Sequence[_Worker]) -> Iterator[None]:
-    def forward(*_: object) -> None:
-        for worker in workers:
-            worker.tell(0)
+def _interrupt(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.tell(0)
 
+
+@contextmanager
+def forwarded_signals(forward: Callable[[], object]) -> Iterator[None]:
+    """Call it for every SIGINT and SIGTERM while the block runs, instead of what these usually do."""
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, forward) for number in numbers]
+    before = [signal.signal(number, lambda *_: forward()) for number in numbers]
     try:
         yield
     finally:

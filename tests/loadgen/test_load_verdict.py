@@ -103,6 +103,11 @@ LATE = Lag(p50=0.0, p99=0.030, max=0.1)
         pytest.param(Recording(recording([]).header, tuple(mixed(100, 0)), None, True), "torn", id="torn"),
         pytest.param(recording(mixed(100, 0), footer(interrupted=True)), "interrupted", id="interrupted"),
         pytest.param(
+            recording(mixed(100, 0), footer(interrupted=True, workers=3, lost_workers=(1,))),
+            r"lost 1 of 3 workers \(number 1\)",
+            id="a worker was lost",
+        ),
+        pytest.param(
             recording(mixed(100, 0), footer(loop_lag=LATE)), "read answers late: p99 30 ms, allowed 25", id="loop"
         ),
         pytest.param(recording([request(i, lag=0.03) for i in range(100)]), "sent requests late", id="send"),

@@ -77,7 +77,7 @@ def test_a_run_by_workers_is_one_run(load: Load, tmp_path: Path) -> None:
     recording = read(tmp_path / "r")
     assert sorted(record.seq for record in recording.records) == list(range(60))
     assert recording.footer is not None
-    assert (recording.footer.sent, recording.footer.workers, recording.footer.lost_workers) == (60, 2, None)
+    assert (recording.footer.sent, recording.footer.workers, recording.footer.lost_workers) == (60, 2, ())
     if load.rate:
         assert sorted(record.scheduled_ns for record in recording.records) == list(load.offsets(0))
     assert max(record.send_lag for record in recording.records) < 0.5
@@ -108,10 +108,10 @@ def test_a_killed_worker_is_told_and_its_records_are_kept(tmp_path: Path) -> Non
         os.kill(children(process.pid)[0], signal.SIGKILL)
         _, err = process.communicate(timeout=20)
     assert process.returncode == 3, err
-    assert "lost 1 of 2 workers" in err
+    assert "lost 1 of 2 workers (number 0)" in err
     recording = read(path)
     assert recording.footer is not None
-    assert (recording.footer.interrupted, recording.footer.lost_workers) == (True, 1)
+    assert (recording.footer.interrupted, recording.footer.lost_workers) == (True, (0,))
     by_worker = [sum(record.seq % 2 == worker for record in recording.records) for worker in (0, 1)]
     assert min(by_worker) > 10
     assert max(by_worker) > 150
@@ -189,22 +189,55 @@ def test_footers_are_merged_to_their_worst() -> None:
     whole = merge(footers, 9.0)
     assert (whole.sent, whole.seconds, whole.cpu_share, whole.achieved_rate, whole.loop_lag) == (30, 7, 0.2, 4, lag[1])
     assert not whole.interrupted
-    assert (merge([*footers, None], 9.0).interrupted, merge([*footers, None], 9.0).lost_workers) == (True, 1)
+    assert (merge([*footers, None], 9.0).interrupted, merge([*footers, None], 9.0).lost_workers) == (True, (2,))
     assert merge([None], 9.0).seconds == 9.0
 
 
+class Desk:
+    """Says to begin so much later; every look at the signals finds one more, where there are any."""
+
+    def __init__(self, wait_ns: int, signals: bool = False) -> None:
+        self.wait_ns, self.step, self.number = wait_ns, int(signals), 0
+
+    def meet(self) -> int:
+        return time.time_ns() + self.wait_ns
+
+    def signals(self) -> int:
+        self.number += self.step
+        return self.number
+
+
+def task(share: Job, desk: Desk) -> tuple[list[RequestRecord], Footer, int]:
+    """What a cluster's task yields: its records, its footer, and in how many batches they came."""
+    *batches, footer = work(share, desk, asyncio.new_event_loop)
+    assert isinstance(footer, Footer)
+    records = [decode(line) for batch in batches if isinstance(batch, list) for line in batch]
+    return [record for record in records if isinstance(record, RequestRecord)], footer, len(batches)
+
+
 def test_a_cluster_task_does_its_share_from_an_instant_of_wall_time() -> None:
-    """The function that Ray runs: its records count from the common start, and one that is late refuses."""
+    """The function that Ray runs: its records count from the common start, come as they end, and a late one refuses."""
     with in_thread(engine) as port:
-        whole = job(port, Load(rate=100, arrivals="constant", requests=20))
+        whole = job(port, Load(rate=20, arrivals="constant", requests=30))
         share = Job(whole.header, whole.wire, whole.files, 1, 2)
-        lines, footer = work(share, time.time_ns() + NS // 10, asyncio.new_event_loop)
+        records, footer, batches = task(share, Desk(NS // 5))
         with pytest.raises(WorkerError, match="after the start"):
-            work(share, time.time_ns() - NS, asyncio.new_event_loop)
-    records = [decode(line) for line in lines]
-    assert [r.seq for r in records if isinstance(r, RequestRecord)] == list(range(1, 20, 2))
-    assert [r.scheduled_ns for r in records if isinstance(r, RequestRecord)] == list(share.offsets())
-    assert footer.sent == 10
+            task(share, Desk(-NS))
+    assert [record.seq for record in records] == list(range(1, 30, 2))
+    assert [record.scheduled_ns for record in records] == list(share.offsets())
+    assert (footer.sent, footer.interrupted) == (15, False)
+    assert batches > 1
+
+
+def test_a_cluster_task_hears_of_signals() -> None:
+    """The first ends the sending, the second what is in flight: two cancelled requests, and all records come."""
+    with in_thread(engine) as port:
+        whole = job(port, Load(rate=20, arrivals="constant", duration=60), models={"tiny": 1.0, "slow": 1.0})
+        began = time.monotonic()
+        records, footer, _ = task(whole, Desk(NS // 5, signals=True))
+    assert time.monotonic() - began < 5
+    assert {record.error for record in records} == {None, "cancelled"}
+    assert (footer.sent, footer.interrupted) == (len(records), True)
 
 
 def test_a_start_in_the_future_is_waited_for() -> None:
