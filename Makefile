@@ -11,10 +11,11 @@ CPU_LOAD := --rate 8 --prompt-tokens 100 --output-tokens 64
 
 # Of baseline-gpu and bench-gpu: what is served, and by which Python (one that has vLLM).
 MODEL ?= random:llama-3.1-8b
+ENGINE_FLAGS ?=
 ENGINE_COMMAND ?= python -m vllm.entrypoints.openai.api_server
 BASELINE_FLAGS ?=
 WHEELHOUSE ?= wheelhouse
-VLLM ?= vllm
+VLLM ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-vllm baseline-gpu bench-gpu check-nvml wheelhouse test test-engine lint types build check bench clean
@@ -29,8 +30,15 @@ demo-vllm: $(VENV)/.installed $(VLLM_VENV)/.installed ## The same on a real vLLM
 	$(BIN)/python tests/engine/serve.py $(VLLM_VENV) -- $(BIN)/slo-load demo $(CPU_LOAD) $(DEMO_FLAGS)
 
 baseline-gpu: $(VENV)/.installed ## A baseline of MODEL on this machine's GPU (ENGINE_COMMAND='python -m vllm...', or ENGINE=http://host:8000)
-	$(BIN)/slo-load baseline --model $(MODEL) --gpu nvml \
-	  $(if $(ENGINE),--engine $(ENGINE),--engine-command "$(ENGINE_COMMAND)") $(BASELINE_FLAGS)
+	$(BIN)/slo-load baseline --gpu nvml $(BASELINE_FLAGS) \
+	  $(if $(ENGINE),--engine $(ENGINE),--model "$(MODEL)" --engine-command "$(ENGINE_COMMAND)") $(if $(ENGINE_FLAGS),-- $(ENGINE_FLAGS))
+
+check-nvml: $(VENV)/.installed ## Every GPU signal against nvidia-smi, and a capture of this machine's driver in nvml-here.json
+	$(BIN)/python tests/exporters/check_nvml.py --capture nvml-here.json
+
+wheelhouse: ## Wheels for a machine without a package index (VLLM=vllm==X: those of a GPU build too; PYTHON of that machine's version)
+	$(PYTHON) -m pip wheel --quiet --wheel-dir $(WHEELHOUSE) . hatchling editables
+	$(if $(VLLM),$(PYTHON) tests/engine/vllm_wheels.py $(WHEELHOUSE)/vllm $(VLLM))
 
 test: $(VENV)/.test lint types ## Everything that needs no special hardware
 	$(BIN)/python -m pytest tests -m "not engine" $(PYTEST_FLAGS)
