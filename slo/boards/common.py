@@ -112,8 +112,9 @@ def narrowed(name: str, *matchers: Matcher) -> str:
 
 
 def _chosen(metric: Metric) -> tuple[Matcher, ...]:
-    """What the board's variables ask of a family."""
-    return (*_OF_SIDECAR, *(matcher for matcher in (OF_MODEL, _OF_ENGINE) if matcher.label in metric.labels))
+    """What the board's variables ask of a family. HTTP answers are a server's, whichever of its engines worked."""
+    of_engine = () if metric is catalog.HTTP_REQUESTS else (_OF_ENGINE,)
+    return (*_OF_SIDECAR, *(matcher for matcher in (OF_MODEL, *of_engine) if matcher.label in metric.labels))
 
 
 def gauge(function: str, metric: Metric, *by: str) -> str:
