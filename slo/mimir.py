@@ -4,13 +4,13 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 from urllib.parse import quote
 
 import httpx
 import yaml
 
+from slo.session import Session
 from slo.urls import shown
 
 TIMEOUT = 30.0
@@ -42,20 +42,12 @@ def plan(wanted: Mapping[str, RuleGroup], present: Mapping[str, RuleGroup]) -> l
     return changes + [Change("delete", name, _diff(present[name], None)) for name in present if name not in wanted]
 
 
-class Mimir:
+class Mimir(Session):
     """The ruler of the Mimir at `url` as one tenant sees it, narrowed to one namespace."""
 
     def __init__(self, url: str, namespace: str, token: str | None = None, tenant: str | None = None) -> None:
         self.url = f"{url.rstrip('/')}/prometheus/config/v1/rules/{quote(namespace, safe='')}"
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        headers |= {"X-Scope-OrgID": tenant} if tenant else {}
-        self._http = httpx.Client(headers=headers, timeout=TIMEOUT)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._http.close()
+        super().__init__(token, tenant, TIMEOUT)
 
     def groups(self) -> dict[str, RuleGroup]:
         """The namespace's groups by name. Raises MimirError."""

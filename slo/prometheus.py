@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
+from slo.session import Session
 from slo.urls import shown
 
 TIMEOUT = 60.0
@@ -27,7 +27,7 @@ class Series:
     samples: Mapping[float, float]
 
 
-class Prometheus:
+class Prometheus(Session):
     """The server at `url` (Mimir: with its `/prometheus`). `token` is a bearer token, `tenant` the X-Scope-OrgID.
 
     The attribute `url` is what may be shown of it; `warnings` collects what the server said beside its answers, such
@@ -37,15 +37,7 @@ class Prometheus:
     def __init__(self, url: str, token: str | None = None, tenant: str | None = None) -> None:
         self.url, self._api = shown(url), f"{url.rstrip('/')}/api/v1"
         self.warnings: list[str] = []
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        headers |= {"X-Scope-OrgID": tenant} if tenant else {}
-        self._http = httpx.Client(headers=headers, timeout=TIMEOUT)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._http.close()
+        super().__init__(token, tenant, TIMEOUT)
 
     def instant(self, expr: str, time: float) -> list[Series]:
         """The value of `expr` at `time` (Unix seconds), each series with one sample. Raises PrometheusError."""
