@@ -71,14 +71,16 @@ def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     venv = Path(request.config.getoption("--vllm-venv"))
     if not (venv / "bin" / "python").exists():
         pytest.skip(f"no vLLM in {venv}; make test-engine installs it")
-    tmp_path, sidecar_port, collector_port = tmp_path_factory.mktemp("stack"), free_port(), free_port()
+    tmp_path = tmp_path_factory.mktemp("stack")
+    sidecar_port, grpc_port, collector_port = free_port(), free_port(), free_port()
     with ExitStack() as cleanup:
-        engine = cleanup.enter_context(vllm(venv, sidecar_port))
+        # Spans over gRPC, vLLM's own choice; `make demo-vllm` sends them over HTTP.
+        engine = cleanup.enter_context(vllm(venv, grpc_port, grpc=True))
         sidecar = f"http://127.0.0.1:{sidecar_port}"
         collector = cleanup.enter_context(collecting(collector_port))
         process(cleanup, BIN / "slo-exporter", "--engine", engine, "--gpu", "none", "--slo", SPEC,
                 "--forward", f"http://127.0.0.1:{collector_port}", "--forward-keep", "1",
-                "--listen", f"127.0.0.1:{sidecar_port}")  # fmt: skip
+                "--listen", f"127.0.0.1:{sidecar_port}", "--otlp-grpc", f"127.0.0.1:{grpc_port}")  # fmt: skip
         eventually("the sidecar reading vLLM", lambda: answers(f"{sidecar}/readyz"))
         yield Stack(engine, sidecar, collector, *_monitoring(cleanup, tmp_path, f"127.0.0.1:{sidecar_port}"))
 

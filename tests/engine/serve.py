@@ -29,14 +29,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def vllm(venv: Path, otlp_port: int) -> Iterator[str]:
-    """Start vLLM from `venv`, tracing to `otlp_port`; yields its URL. RuntimeError when it does not start."""
+def vllm(venv: Path, otlp_port: int, *, grpc: bool = False) -> Iterator[str]:
+    """Start vLLM from `venv`, tracing to `otlp_port` over HTTP or gRPC; yields its URL.
+
+    RuntimeError when it does not start.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with tempfile.NamedTemporaryFile(prefix="vllm-", suffix=".log") as log:
         process = subprocess.Popen(
-            [str(a) for a in _command(venv.resolve(), port, otlp_port)],
-            env=os.environ | _ENVIRONMENT,
+            [str(a) for a in _command(venv.resolve(), port, f"http://127.0.0.1:{otlp_port}{'' if grpc else _PATH}")],
+            env=_INHERITED | _ENVIRONMENT | ({} if grpc else _HTTP),
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -48,25 +51,27 @@ def vllm(venv: Path, otlp_port: int) -> Iterator[str]:
             _stop(process)
 
 
+_PATH = "/v1/traces"
+# vLLM reads the protocol from this variable only and else speaks gRPC.
+_HTTP = {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"}
+_INHERITED = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
-    # vLLM reads the protocol from this variable only and else speaks gRPC.
-    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
     "OTEL_SERVICE_NAME": "vllm",
     "OTEL_BSP_SCHEDULE_DELAY": "500",
 }
 
 
-def _command(venv: Path, port: int, otlp_port: int) -> list[object]:
+def _command(venv: Path, port: int, traces: str) -> list[object]:
     # Its processes spin for work. Where they share a few cores with the client, they must not starve its clock.
     return [
         *("nice", "-n", "10"),
         *(venv / "bin" / "python", "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", venv / MODEL, "--served-model-name", MODEL, "--host", "127.0.0.1", "--port", port),
         *("--dtype", "bfloat16", "--enforce-eager", "--max-model-len", 1024, "--max-num-seqs", 32),
-        *("--otlp-traces-endpoint", f"http://127.0.0.1:{otlp_port}/v1/traces"),
+        *("--otlp-traces-endpoint", traces),
     ]
 
 
