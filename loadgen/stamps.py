@@ -6,24 +6,29 @@ from itertools import accumulate, chain, islice
 from operator import sub
 from typing import overload
 
-_WIDEST = (1 << 32) - 1
+_FIRST = array("q").itemsize
 
 
 class Stamps(Sequence[int]):
-    """Stamps in ns as the first, the last and 4 bytes for every gap; equal to any sequence of the same numbers."""
+    """Stamps in ns as one string of bytes, 4 for every gap; equal to any sequence of the same numbers."""
 
-    __slots__ = ("_first", "_last", "gaps")
+    __slots__ = ("_bytes",)
 
     def __init__(self, stamps: Sequence[int]) -> None:
         """OverflowError for a gap that is below 0 or above 4.29 s, TypeError for one that is no whole number."""
-        self._first, self._last = stamps[0], stamps[-1]
-        self.gaps = array("I", list(map(sub, islice(stamps, 1, None), stamps)))  # of a list: no room to grow
+        gaps = [*map(sub, islice(stamps, 1, None), stamps)]
+        self._bytes = array("q", stamps[:1]).tobytes() + array("I", gaps).tobytes()
+
+    @property
+    def gaps(self) -> "array[int]":
+        """Between each two stamps, in ns."""
+        return array("I", self._bytes[_FIRST:])
 
     def __len__(self) -> int:
         return len(self.gaps) + 1
 
     def __iter__(self) -> Iterator[int]:
-        return accumulate(chain((self._first,), self.gaps))
+        return accumulate(chain((self[0],), self.gaps))
 
     @overload
     def __getitem__(self, index: int) -> int: ...
@@ -31,8 +36,8 @@ class Stamps(Sequence[int]):
     def __getitem__(self, index: slice) -> tuple[int, ...]: ...
     def __getitem__(self, index: int | slice) -> int | tuple[int, ...]:
         if index == 0:
-            return self._first
-        return self._last if index == -1 else tuple(self)[index]
+            return array("q", self._bytes[:_FIRST])[0]
+        return self[0] + sum(self.gaps) if index == -1 else tuple(self)[index]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and tuple(self) == tuple(other)

@@ -81,8 +81,8 @@ def _window(records: Sequence[RequestRecord], rule: Rule) -> tuple[int, int]:
         return first + int(rule * NS), last - int(rule * NS)
     answers = [e2e for record in records if (e2e := record.e2e) is not None]
     typical = int(median(answers) * NS) if answers else 0
-    served = [(record.scheduled_ns, ttft) for record in records if (ttft := record.ttft) is not None]
-    settled = served[settles([ttft for _, ttft in served])][0] if served else first
+    served = [record for record in records if record.token_ns]
+    settled = served[settles([record.ttft or 0.0 for record in served])].scheduled_ns if served else first
     return max(first + typical, settled) if typical else first, last - typical
 
 

@@ -9,7 +9,7 @@ from typing import overload
 
 from loadgen.arrivals import NS
 from loadgen.record import Recording, RequestRecord
-from slo.sli import Sli
+from slo.sli import RequestSli
 
 OK = "ok"
 USAGE = "usage"
@@ -53,7 +53,7 @@ class Summary:
     send_lag: Quantiles | None = None
 
 
-def summarize(recording: Recording, goodput: Sli | None = None) -> Summary:
+def summarize(recording: Recording, goodput: RequestSli | None = None) -> Summary:
     """The figures of a recording; `goodput` is the SLI that tells a good request.
 
     Requests that this client broke off add neither time nor tokens.
@@ -62,7 +62,7 @@ def summarize(recording: Recording, goodput: Sli | None = None) -> Summary:
     answered = [record for record in records if record.error is None]
     ended = [record for record in records if record.error != "cancelled"]
     seconds = _seconds(ended)
-    good = goodput.count(recording.requests()) if goodput else None
+    good = goodput.count(recording.each_request()) if goodput else None
     return Summary(
         requests=len(records),
         outcomes=dict(Counter(record.error or OK for record in records)),

@@ -119,6 +119,8 @@ def _count(sli: Sli, recording: Recording) -> Count | None:
         return _count_gaps(sli.threshold, recording.records)
     if any(latency.metric == catalog.QUEUE_TIME for latency in latency_conditions(sli)):
         return None
+    if isinstance(sli, RequestSli):
+        return sli.count(recording.each_request())
     by_requests = sli.count(recording.requests())
     return count_samples(sli, recording.samples) if by_requests is None else by_requests
 

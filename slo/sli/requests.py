@@ -1,7 +1,8 @@
 """The SLIs that counters of requests, or of the gaps between tokens, give."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slo import catalog
@@ -22,9 +23,10 @@ class RequestSli(CounterSli):
     def judge(self, request: Request) -> bool | None:
         """Whether a request is good; None when it does not count."""
 
-    def count(self, requests: Sequence[Request], /) -> Count | None:
-        verdicts = [verdict for verdict in map(self.judge, requests) if verdict is not None]
-        return Count(sum(verdicts), len(verdicts))
+    def count(self, requests: Iterable[Request], /) -> Count:
+        """Good and total, one by one: there may be more than fit in memory."""
+        verdicts = Counter(map(self.judge, requests))
+        return Count(verdicts[True], verdicts[True] + verdicts[False])
 
 
 _FIELD_OF: Mapping[str, str] = {

@@ -104,7 +104,7 @@ LATE = Lag(p50=0.0, p99=0.030, max=0.1)
         pytest.param(recording(mixed(100, 0), footer(interrupted=True)), "interrupted", id="interrupted"),
         pytest.param(
             recording(mixed(100, 0), footer(interrupted=True, workers=3, lost_workers=(1,))),
-            r"lost 1 of 3 workers \(number 1\)",
+            "lost 1 of 3 workers (number 1)",
             id="a worker was lost",
         ),
         pytest.param(
