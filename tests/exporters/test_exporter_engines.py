@@ -121,17 +121,19 @@ def test_openmetrics_with_exemplars_and_timestamps() -> None:
         assert lines(scrape, catalog.E2E)[0].endswith('model_name="m"} 4')
 
 
-def test_first_of_a_duplicate_and_no_nan() -> None:
-    """A series given twice keeps its first value; NaN is no value at all; infinity is one."""
+def test_first_of_a_duplicate_and_nothing_that_cannot_be() -> None:
+    """A series given twice keeps its first value; NaN and what is below zero are no values; infinity is one."""
     scrape = parse(
         RUNNING
         + RUNNING.replace(b" 1.0", b" 9.0")
         + b'vllm:num_requests_waiting{model_name="m"} NaN\n'
         + b'vllm:prompt_tokens_total{model_name="m"} NaN\nvllm:prompt_tokens_total{model_name="n"} +Inf\n'
+        + b'vllm:generation_tokens_total{model_name="m"} -3\nvllm:generation_tokens_total{model_name="n"} 3\n'
     )
     assert lines(scrape, catalog.RUNNING) == ['llm_requests_running{engine="0",model_name="m"} 1.0']
     assert catalog.WAITING not in scrape.families
     assert lines(scrape, catalog.PROMPT_TOKENS) == ['llm_prompt_tokens_total{model_name="n"} +Inf']
+    assert lines(scrape, catalog.GENERATION_TOKENS) == ['llm_generation_tokens_total{model_name="n"} 3']
 
 
 @pytest.mark.parametrize(

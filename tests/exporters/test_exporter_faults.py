@@ -136,7 +136,7 @@ def test_sigterm_while_a_sender_stalls() -> None:
 
 
 def test_sigterm_during_a_scrape_of_an_engine_that_hangs() -> None:
-    """The scrape is answered with what is there, the last spans among it, and the process ends before the engine does."""
+    """The scrape is answered with what is there, the last spans too, and the process ends before the engine answers."""
     with Upstream(PAGE) as engine, running("--engine", engine.url) as (process, url):
         assert post(url, export(10)) == 200
         engine.gate.clear()

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporters import engine_sources, fetch, gpu_sources, otlp
 from exporters.collector import Collector
+from exporters.engines import MAX_SERIES
 from exporters.exact import SpanMetrics
 from exporters.intake import Intake
 from exporters.server import create_app
@@ -175,6 +176,23 @@ def test_a_hundred_scrapers_are_one_upstream_read() -> None:
         engine.gate.set()
         assert [len(values(answer.result())[catalog.RUNNING.name]) for answer in answers] == [1] * 100
         assert engine.reads == 1
+
+
+def test_a_label_that_explodes_costs_its_family_only(caplog: pytest.LogCaptureFixture) -> None:
+    """A scanner has invented more routes than a family may have series: the family is left out whole, and counted."""
+    routes = b"".join(
+        b'http_requests_total{handler="/%d",method="GET",status="4xx"} 1.0\n' % n for n in range(MAX_SERIES)
+    )
+    with Upstream(PAGE + routes) as engine, sidecar(engine.url) as (client, _):
+        for _ in range(2):
+            found = values(client.get("/metrics"))
+            assert catalog.HTTP_REQUESTS.name not in found
+            assert found[catalog.RUNNING.name]
+            ((labels, series),) = found[catalog.SERIES_DROPPED.name].items()
+            assert (dict(labels), series > MAX_SERIES) == ({"family": catalog.HTTP_REQUESTS.name}, True)
+        engine.body = PAGE
+        assert values(client.get("/metrics"))[catalog.HTTP_REQUESTS.name]
+    assert caplog.text.count(f"{catalog.HTTP_REQUESTS.name} has more than {MAX_SERIES} series and is left out") == 1
 
 
 class Wedged(Replay):
