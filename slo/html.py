@@ -42,17 +42,19 @@ path { fill: none; stroke: var(--line); stroke-width: 1.6; } path.dots { stroke-
 path.s1 { stroke: var(--second); } path.s2 { stroke: var(--third); }
 svg text.s0 { fill: var(--line); } svg text.s1 { fill: var(--second); } svg text.s2 { fill: var(--third); }
 svg .wait { fill: var(--wait); } svg .stream { fill: var(--line); } svg .bad { fill: var(--bad); }
-svg.bar { width: 110px; height: 10px; } .bar rect { fill: var(--rule); } .bar .good { fill: var(--good); }
+svg.bar { width: 80px; height: 10px; } .bar rect { fill: var(--rule); } .bar .good { fill: var(--good); }
 .bar .warn { fill: var(--warn); } .bar .bad { fill: var(--bad); }
 footer { color: var(--soft); font-size: .85em; margin-top: 2.5rem; }
 @media print {
-  body { max-width: none; margin: 0; font-size: 12px; } .charts { grid-template-columns: 1fr 1fr; }
+  body { max-width: none; margin: 0; padding: 0; font-size: 12px; } .charts { grid-template-columns: 1fr 1fr; }
+  table { font-size: 10px; } th, td { padding-right: .6rem; } .scroll { overflow: visible; }
+  svg.bar { width: 50px; }
   tr, .tile, .charts > * { break-inside: avoid; } h2 { break-after: avoid; }
 }
 """
 # Said together with the colour, for those who cannot tell colours apart and for black-and-white paper.
 _SIGNS = {"good": "✓", "warn": "!", "bad": "✗", "": "·"}
-_SHORT = 40
+_SHORT = 24
 _NUMBER = re.compile(r"-?[\d.,]+ ?(%|ms|s|h|d|min)?|-")
 
 

@@ -18,8 +18,8 @@ _HEAD = (
     "objective",
     "budget left",
     "",
-    *(f"burn {w}" for w in BURN_WINDOWS),
     "spent in",
+    *(f"burn {w}" for w in BURN_WINDOWS),
 )
 
 
@@ -68,11 +68,11 @@ def _row(status: Status) -> str:
     burns = (f"{status.burn[window]:.3g}" if window in status.burn else "-" for window in BURN_WINDOWS)
     cells = (
         status.slo.id,
-        " ".join(status.group.values()) or "-",
+        " ".join(status.group.values()) or "—",
         f"{status.slo.objective * 100:g}%",
         "-" if left is None else f"{left:.1%}",
     )
     bar = "<td></td>" if left is None else f"<td>{html.bar(left, kind)}</td>"
     spent = f'<td class="number">{time_left(status.exhausted_in)}</td>'
     badges = f"<td>{html.badge(word, kind)}</td><td>{alert}</td>"
-    return "".join([badges, *map(html.cell, cells), bar, *map(html.cell, burns), spent])
+    return "".join([badges, *map(html.cell, cells), bar, spent, *map(html.cell, burns)])

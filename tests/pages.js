@@ -35,6 +35,7 @@ const seen = {
     e.getAttribute("aria-label"),
     e.getBoundingClientRect().width > 200 && e.querySelectorAll("path, rect").length > 0,
   ]),
+  cut: all(".scroll").filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText),
   bars: all(".bar rect:last-child").map(e => Math.round(e.getBoundingClientRect().width)),
   fetched: performance.getEntriesByType("resource").map(e => e.name),
 };

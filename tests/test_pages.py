@@ -108,6 +108,15 @@ def test_everything_can_be_read(page: str, flags: list[str], tmp_path: Path) -> 
     assert found["fetched"] == []
 
 
+@each_page
+@pytest.mark.parametrize("paper", [False, True], ids=["laptop", "paper"])
+def test_no_column_is_cut_off(page: str, paper: bool, tmp_path: Path) -> None:
+    """On a laptop's screen and on upright A4 (718 pixels within its margins) every column of every table is there."""
+    on_paper = page.replace("@media print", "@media all").replace("@media screen and", "@media print and")
+    found = seen(on_paper if paper else page, tmp_path, f"--window-size={718 if paper else 1366},768")
+    assert found["cut"] == []
+
+
 def test_the_report_tells_the_run(tmp_path: Path) -> None:
     """Verdict in a word before all figures, what failed, each chart drawn, names as they are written."""
     found = seen(PAGES["report"], tmp_path, "--window-size=1280,900")
