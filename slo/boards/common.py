@@ -167,9 +167,13 @@ def ratio(part: str, whole: str) -> str:
 
 
 def of_models(per_gpu: str) -> str:
-    """A value per `gpu_uuid`, summed per model over the GPUs that serve it; a shared GPU counts for each model."""
-    serving = gauge("max", catalog.ENGINE_GPU_INFO, "model_name", "gpu_uuid")
-    return aggregate("sum", f"{serving} * on (gpu_uuid) group_left () {per_gpu}", ("model_name",))
+    """A value per `gpu_uuid`, summed per model over the GPUs that serve it; models that share a GPU get equal parts."""
+    info = catalog.ENGINE_GPU_INFO
+    models = aggregate("max", narrowed(info.name, *_OF_SIDECAR), ("model_name", "gpu_uuid"))
+    share = (
+        f"{gauge('max', info, 'model_name', 'gpu_uuid')} / on (gpu_uuid) group_left () count by (gpu_uuid) ({models})"
+    )
+    return aggregate("sum", f"{share} * on (gpu_uuid) group_left () {per_gpu}", ("model_name",))
 
 
 def gpu_rate(metric: Metric) -> str:

@@ -81,9 +81,11 @@ def _series() -> list[dict[str, str]]:
     ]
 
 
-def _promtool(tmp_path: Path, expectations: list[dict[str, object]]) -> subprocess.CompletedProcess[str]:
-    """promtool's verdict on PromQL expressions two hours into the series."""
-    test = {"interval": "1m", "input_series": _series(), "promql_expr_test": expectations}
+def _promtool(
+    tmp_path: Path, expectations: list[dict[str, object]], *more: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """promtool's verdict on PromQL expressions two hours into the series, and `more` series."""
+    test = {"interval": "1m", "input_series": [*_series(), *more], "promql_expr_test": expectations}
     # JSON is YAML.
     (tmp_path / "boards.yaml").write_text(json.dumps({"tests": [test]}), encoding="utf-8")
     return subprocess.run(["promtool", "test", "rules", "boards.yaml"], cwd=tmp_path, capture_output=True, text=True)
@@ -143,4 +145,18 @@ def test_who_chooses_an_instance_sees_that_instance(title: str, tmp_path: Path) 
         (2, {"engine": "0"}),
     ]
     verdict = _promtool(tmp_path, [_expect(one, {"{}": value}, **chosen) for value, chosen in choices])
+    assert verdict.returncode == 0, verdict.stderr[:4000]
+
+
+def test_models_that_share_a_gpu_share_its_energy(tmp_path: Path) -> None:
+    """A second model on one of two GPUs takes half of it, and of one chosen model still only its part shows."""
+    name = (
+        f'{catalog.ENGINE_GPU_INFO.name}{{model_name="other",gpu_uuid="GPU-a",job="sidecar",instance="10.0.0.1:9400"}}'
+    )
+    power, llama = _expr("fleet.json", "Power"), '{model_name="llama"}'
+    wanted = [
+        _expect(power, {llama: 1.5, '{model_name="other"}': 0.5}),
+        _expect(power, {llama: 1.5}, model_name="llama"),
+    ]
+    verdict = _promtool(tmp_path, wanted, {"series": name, "values": "1x120"})
     assert verdict.returncode == 0, verdict.stderr[:4000]
