@@ -36,6 +36,7 @@ PURE = [
     ),
     *(f"loadgen/{m}.py" for m in ("arrivals", "workload", "summary", "verdict", "steady", "sampled")),
     *(f"loadgen/{m}.py" for m in ("regression", "comparison", "search", "trial", "capacity", "doubts")),
+    *(f"loadgen/{m}.py" for m in ("lengths", "trace", "prompts", "dataset", "conversation", "stamps", "proxies")),
     *(f"loadgen/simulator/{m}.py" for m in ("model", "kv", "gpu", "faults", "virtual")),
 ]
 IMPURE = {"time", "os", "socket", "asyncio", "threading", "httpx", "requests", "urllib.request", "subprocess"}
