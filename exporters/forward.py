@@ -36,7 +36,7 @@ MAX_BATCH = 1024 * 1024
 # Seconds to wait for the upstream's answer, and before the next try: doubled each time, up to the limit.
 TIMEOUT, FIRST_PAUSE, LONGEST_PAUSE = 10.0, 1.0, 60.0
 # Why a span did not go on.
-REASONS = ("sampled", "queue_full", "refused", "shutdown")
+REASONS = ("sampled", "queue_full", "refused", "fault", "shutdown")
 # What the protocol lets a sender try again.
 _RETRYABLE = frozenset({429, 502, 503, 504})
 _RANDOM_BITS = 56
@@ -181,6 +181,9 @@ class Forwarder:
             except asyncio.CancelledError:
                 self._lose(batch, "shutdown")
                 raise
+            except Exception:  # a fault with these must not keep all later spans back
+                log.exception("forward %s: fault while sending", self._shown)
+                self._lose(batch, "fault")
             if not self._queue:
                 self._filled.clear()
 

@@ -237,6 +237,31 @@ def test_a_hanging_upstream_holds_the_end_up_for_so_long_only() -> None:
         assert asyncio.run(run()).unsent["shutdown"] == 1
 
 
+def test_a_fault_costs_the_spans_in_hand_only(caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody thought of goes wrong while sending: it is in the log, the spans are counted, the next are sent."""
+    faults = iter([ZeroDivisionError("surprise")])
+
+    async def sleep(_seconds: float) -> None:
+        raise next(faults)
+
+    async def run() -> forward.Tally:
+        forwarder = Forwarder(upstream.url, Sampler(1), sleep=sleep)
+        forwarder.start()
+        forwarder.offer(export(span(), span()), set())
+        await until(lambda: forwarder.tally.unsent["fault"] == 2)
+        upstream.status = 200
+        forwarder.offer(export(span()), set())
+        await until(lambda: forwarder.tally.sent == 1)
+        await forwarder.close(0)
+        return forwarder.tally
+
+    with Upstream() as upstream:
+        upstream.status = 503
+        assert not asyncio.run(run()).unsent["shutdown"]
+    assert "fault while sending" in caplog.text
+    assert "surprise" in caplog.text
+
+
 def test_the_tally_is_on_the_page() -> None:
     """What was sent, what was not and why, and what waits are metrics; every reason is there from the start."""
     registry = CollectorRegistry()
@@ -249,5 +274,5 @@ def test_the_tally_is_on_the_page() -> None:
 
     asyncio.run(run())
     reasons = {r: registry.get_sample_value(catalog.SPANS_NOT_FORWARDED.name, {"reason": r}) for r in forward.REASONS}
-    assert reasons == {"sampled": 1, "queue_full": 0, "refused": 0, "shutdown": 0}
+    assert reasons == {"sampled": 1, "queue_full": 0, "refused": 0, "fault": 0, "shutdown": 0}
     assert registry.get_sample_value(catalog.SPANS_FORWARDED.name) == 0
