@@ -93,7 +93,7 @@ def server(recording: Recording) -> list[Row]:
     rows: list[Row] = [("sampled from the server", "mean", "highest")]
     for lane in lanes(recording.samples):
         values = [value for _, value in lane.points]
-        rows.append((lane.title, f"{sum(values) / len(values):.4g}", f"{max(values):.4g}"))
+        rows.append((lane.title, f"{sum(values) / len(values):.1f}", f"{max(values):.1f}"))
     return rows if len(rows) > 1 else []
 
 

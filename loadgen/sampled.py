@@ -56,19 +56,23 @@ class Lane:
     points: tuple[tuple[float, float], ...]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _mean_percent(values: Sequence[float]) -> float:
+    return 100 * sum(values) / len(values)
+
+
+def _most_percent(values: Sequence[float]) -> float:
+    return 100 * max(values)
 
 
 _LANES = (
-    (catalog.RUNNING, "requests running", sum),
-    (catalog.WAITING, "requests waiting", sum),
-    (catalog.KV_USAGE, "KV cache in use, share, fullest engine", max),
+    (catalog.RUNNING, "Requests running", sum),
+    (catalog.WAITING, "Requests waiting", sum),
+    (catalog.KV_USAGE, "KV cache in use, %, fullest engine", _most_percent),
     (catalog.GPU_POWER, "GPU power, W, all GPUs", sum),
-    (catalog.GPU_UTILIZATION, "GPU busy, share, mean of GPUs", _mean),
-    (catalog.GPU_SM_ACTIVE, "SMs active, share, mean of GPUs", _mean),
-    (catalog.GPU_TENSOR_ACTIVE, "tensor pipes active, share, mean of GPUs", _mean),
-    (catalog.GPU_DRAM_ACTIVE, "memory active, share, mean of GPUs", _mean),
+    (catalog.GPU_UTILIZATION, "GPU busy, %, mean of GPUs", _mean_percent),
+    (catalog.GPU_SM_ACTIVE, "SMs active, %, mean of GPUs", _mean_percent),
+    (catalog.GPU_TENSOR_ACTIVE, "Tensor pipes active, %, mean of GPUs", _mean_percent),
+    (catalog.GPU_DRAM_ACTIVE, "GPU memory active, %, mean of GPUs", _mean_percent),
 )
 # What is sampled: the lanes, and the counter that shows an engine's progress.
 SAMPLED = (*(metric for metric, _, _ in _LANES), catalog.GENERATION_TOKENS)

@@ -37,8 +37,9 @@ th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px so
 .charts > * { background: var(--card); border: 1px solid var(--rule); border-radius: 6px; margin: 0; padding: .4rem; }
 svg text { fill: var(--soft); font-size: 11px; } svg .title { fill: var(--ink); font-size: 13px; font-weight: 600; }
 svg .grid { stroke: var(--rule); } svg .mark { stroke: var(--mark); stroke-dasharray: 4 3; }
-svg .mark-label { fill: var(--mark); }
+svg .mark-label { fill: var(--mark); } svg .cut { fill: var(--rule); opacity: .45; }
 path { fill: none; stroke: var(--line); stroke-width: 1.6; } path.dots { stroke-width: 3; stroke-linecap: round; }
+path.line ~ path.dots { stroke-width: 6; }
 path.s1 { stroke: var(--second); } path.s2 { stroke: var(--third); }
 svg text.s0 { fill: var(--line); } svg text.s1 { fill: var(--second); } svg text.s2 { fill: var(--third); }
 svg .wait { fill: var(--wait); } svg .stream { fill: var(--line); } svg .bad { fill: var(--bad); }

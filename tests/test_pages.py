@@ -126,8 +126,9 @@ def test_the_report_tells_the_run(tmp_path: Path) -> None:
     assert re.search(r"80 \(72 ok, 8 timeout\)", text)
     titles = [title for title, drawn in found["charts"] if drawn]
     assert [title for title, _ in found["charts"]] == titles
-    assert titles[0] == "TTFT, share not above"
-    assert {"Requests in flight", "Requests"} <= set(titles)
+    assert titles[0] == "TTFT, % of answers within"
+    assert {"TTFT in ms, by intended start", "Requests in flight", "Requests"} <= set(titles)
+    assert "Grey: warm-up and cool-down." not in text  # nothing was cut
 
 
 def test_the_status_tells_every_state_in_words(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from load_records import footer, recording, request
 
 from loadgen import report, tabular
 from loadgen.arrivals import Load
-from loadgen.charts import Bar, Series, chart, timeline
+from loadgen.charts import Bar, Series, Span, chart, timeline
+from loadgen.levels import levels
 from loadgen.page import page
 from loadgen.record import Recording, RequestRecord, Sample
 from loadgen.summary import quantile, summarize
@@ -126,17 +127,18 @@ class Tags(HTMLParser):
 
 
 def test_the_page_stands_alone() -> None:
-    """Well-nested, four distributions, three lanes, a timeline, verdict first, no scripts, nothing fetched."""
+    """Well-nested, four distributions, four lanes, a timeline, verdict first, no scripts, nothing fetched."""
     run = recording(MIXED)
     html = page([run], "none", summarize(run), CHAT, judge(CHAT, run))
     tags = Tags()
     tags.feed(html)
     assert tags.open == []
-    assert tags.seen.count("svg") == 8
+    assert tags.seen.count("svg") == 9
     assert not {"script", "link", "img"} & set(tags.seen)
     assert "http" not in html.replace("http://test", "")
     assert html.index("FAIL") < html.index("<svg")
-    assert html.count('class="mark"') == 1  # the TTFT threshold of 250 ms; all TPOT lie far below theirs
+    assert html.count('class="mark"') == 2  # TTFT has one of 250 ms: across its distribution and its course
+    assert html.count("limit 50 →") == 1  # all TPOT lie far below theirs
 
 
 @given(
@@ -144,8 +146,11 @@ def test_the_page_stands_alone() -> None:
     st.sampled_from(["line", "steps", "dots"]),
 )
 def test_charts_stay_inside_their_frame(points: list[tuple[float, float]], style: str) -> None:
-    """Any values, also all zero or none: well-formed SVG with every coordinate inside the picture."""
-    svg = ElementTree.fromstring(chart("<title> & all", [Series(points, style)], "x"))  # type: ignore[arg-type]
+    """Any values, also all zero or none, and limits anywhere: well-formed SVG, every coordinate inside the picture."""
+    series, span = [Series(points, style)] * 2, Span(7.5, 2.0, 5.0)  # type: ignore[arg-type]
+    svg = ElementTree.fromstring(chart("<title> & all", series, "x", [5.0, 1e12], [5.0, 1e12], span))
+    for rect in svg.iter("rect"):
+        assert 52 <= float(rect.get("x") or 0) <= float(rect.get("x") or 0) + float(rect.get("width") or 0) <= 444.1
     for line in svg.iter("line"):
         assert 0 <= float(line.get("x1") or -1) <= 460
         assert 0 <= float(line.get("y1") or -1) <= 240
@@ -165,11 +170,34 @@ def test_timelines_stay_inside_their_frame(spans: list[list[float]]) -> None:
 
 
 def test_several_runs_show_where_latency_rises() -> None:
-    """With two rates there are two more charts, with a legend of three quantiles."""
+    """With two rates there are four more charts, two of them with a legend of three quantiles."""
     other = Recording(header(Load(rate=5.0, requests=400)), tuple(GOOD), footer())
     html = page([recording(MIXED), other], "none", summarize(recording(MIXED)))
-    assert html.count("against the rate") == 4  # a title and a label for each
+    assert html.count("against the rate") == 8  # a title and a label for each
     assert html.count('class="name s2"') == 2
+
+
+def test_a_sweep_shows_where_latency_rises() -> None:
+    """The stages of one run are its rates: each has the requests that were due in it."""
+    load = Load(rate=20, arrivals="constant", stages="10:8,20:8,30:4")
+    run = Recording(header(load), tuple(GOOD), footer())
+    assert [(stage.start, len(part.records)) for stage, part in levels(run)] == [(10, 160), (20, 160), (30, 80)]
+    assert page([run], "none", summarize(run)).count("TTFT in ms, against the rate") == 2
+
+
+def test_one_slow_answer_does_not_hide_the_others() -> None:
+    """A distribution ends at its 99.9th percentile and says where the highest value lies."""
+    run = recording([request(i, ttft=60.0 if i == 7 else 0.1 + i / 1e5) for i in range(2_000)])
+    assert "ms; highest 60,000" in page([run], "none", summarize(run))
+
+
+def test_what_was_cut_is_grey() -> None:
+    """The course of a run is shown whole, with what counts in no figure on a ground of its own."""
+    run = recording(GOOD)
+    html = page([run], 5.0, summarize(run))
+    assert "Grey: warm-up and cool-down." in html
+    assert html.count('class="cut"') == 2 * 4  # before and after, in four charts
+    assert "kept 5.0 s to 14.9 s" in html
 
 
 def test_what_was_sampled_is_shown() -> None:
@@ -178,8 +206,19 @@ def test_what_was_sampled_is_shown() -> None:
     run = replace(recording(GOOD), samples=tuple(Sample(at_ns=i * 10**9, values=values) for i in range(5)))
     assert "GPU power, W" in page([run], "none", summarize(run))
     text = report.text(run, summarize(run))
-    assert re.search(r"KV cache in use, share, fullest engine +0\.5 +0\.5\b", text)
-    assert re.search(r"requests waiting +3 +3\b", text)
+    assert re.search(r"KV cache in use, %, fullest engine +50\.0 +50\.0\b", text)
+    assert re.search(r"Requests waiting +3\.0 +3\.0\b", text)
+
+
+def test_every_stage_has_its_figures() -> None:
+    """A sweep: requests by the stage in which they were due, in text and Markdown; a steady load has no such rows."""
+    run = Recording(header(Load(rate=20.0, stages="10..30/3:5,20..5:5")), tuple(GOOD), footer(coalesced=0.125))
+    text = report.text(run, summarize(run))
+    assert re.search(r"10/s for 5 s +100 +0 +\S+ +\S+ +100\.0 +100\.0 +20\.0 +20\.0", text)
+    assert re.search(r"20\.\.5/s for 5 s +100 ", text)
+    assert re.search(r"chunks read with the one before +12\.5%", text)
+    assert "| 30/s for 5 s | 100 |" in report.markdown(run, summarize(run))
+    assert "for 5 s" not in report.text(recording(GOOD), summarize(recording(GOOD)))
 
 
 def test_csv_has_a_row_per_request() -> None:
