@@ -33,6 +33,10 @@ baseline-gpu: $(VENV)/.installed ## A baseline of MODEL on this machine's GPU (E
 	$(BIN)/slo-load baseline --gpu nvml $(BASELINE_FLAGS) \
 	  $(if $(ENGINE),--engine $(ENGINE),--model "$(MODEL)" --engine-command "$(ENGINE_COMMAND)") $(if $(ENGINE_FLAGS),-- $(ENGINE_FLAGS))
 
+bench-gpu: $(VENV)/.installed ## Beside MODEL on the GPU: headroom of the client, energy, agreement, the sidecar's effect, as gpu-page/page.md
+	$(BIN)/python tests/benchmarks/gpu_page.py --model "$(MODEL)" --engine-command "$(ENGINE_COMMAND)" \
+	  $(if $(ENGINE_FLAGS),-- $(ENGINE_FLAGS))
+
 check-nvml: $(VENV)/.installed ## Every GPU signal against nvidia-smi, and a capture of this machine's driver in nvml-here.json
 	$(BIN)/python tests/exporters/check_nvml.py --capture nvml-here.json
 

@@ -67,12 +67,17 @@ def arguments(command: str, model: Model, port: int, spans: str, extra: Sequence
     """The command line of an engine that serves `model` at `port` and sends its spans to the URL `spans`."""
     dummy = ["--load-format", "dummy", "--dtype", "bfloat16"] if model.shape else []
     return [
-        *shlex.split(command),
+        *_absolute(shlex.split(command)),
         *("--model", model.source, "--served-model-name", model.served),
         *("--host", "127.0.0.1", "--port", str(port), "--otlp-traces-endpoint", spans),
         *dummy,
-        *extra,
+        *_absolute(extra),
     ]
+
+
+def _absolute(words: Sequence[str]) -> list[str]:
+    """Words with paths from here made to hold from anywhere: the engine runs in a folder of its own."""
+    return [str(Path(word).absolute()) if "/" in word and Path(word).exists() else word for word in words]
 
 
 @contextmanager

@@ -14,7 +14,7 @@ _HEAD = ("GPU", "model", "engine", "tokens", "capacity, 1/s", "run at, 1/s", "ou
 # The charts take their colours from the page around them; a file of its own brings a few.
 _COLOURS = ("#2563eb", "#dc2626", "#16a34a", "#9333ea", "#d97706", "#0891b2")
 _STYLE = "text{font:11px sans-serif;fill:#666}.title{font-size:13px;fill:#333}.grid{stroke:#ddd}path{fill:none;" \
-         "stroke-width:2}"  # fmt: skip
+         "stroke-width:2}path.dots{stroke-width:6;stroke-linecap:round}"  # fmt: skip
 
 
 def show(folder: Path, plot: Path | None) -> int:

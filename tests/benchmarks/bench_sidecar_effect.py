@@ -1,12 +1,14 @@
 """What the sidecar costs the engine: tokens per second of a real vLLM with and without it, in pairs.
 
     python tests/benchmarks/bench_sidecar_effect.py [--vllm-venv .venv-vllm] [--pairs 6] [--seconds 20] [--json]
+    python tests/benchmarks/bench_sidecar_effect.py --engine URL --spans-port PORT --model NAME --concurrency 256 ...
 
-One vLLM on a core of its own serves a closed loop of 8 requests all along and traces every one. Clients and sidecar
-share the other cores: on the engine's, which spins, any process at all would show as an effect. In one half of a pair
-the spans go to the sidecar, which is scraped every second; in the other to a sink that drops them, and nobody scrapes.
-The halves change places from pair to pair, so that a machine that grows slower or faster does not look like an effect.
-The sidecar's own CPU time is counted too: it says on any machine what the sidecar can take from an engine at most.
+Of an engine that runs already it must be said to which port of this machine it sends its spans over HTTP. Else, one
+vLLM on a core of its own serves a closed loop all along and traces every request. Clients and sidecar share the other
+cores: on the engine's, which spins, any process at all would show as an effect. In one half of a pair the spans go to
+the sidecar, which is scraped every second; in the other to a sink that drops them, and nobody scrapes. The halves
+change places from pair to pair, so that a machine that grows slower or faster does not look like an effect. The
+sidecar's own CPU time is counted too: it says on any machine what the sidecar can take from an engine at most.
 """
 
 import argparse
@@ -67,9 +69,9 @@ def sink(port: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sidecar(engine: str, port: int) -> Iterator[int]:
+def sidecar(engine: str, port: int, gpu: str = "none") -> Iterator[int]:
     """The sidecar, scraped every second; yields its process id."""
-    args = ["--engine", engine, "--gpu", "none", "--listen", f"127.0.0.1:{port}", "--otlp-grpc", "none"]
+    args = ["--engine", engine, "--gpu", gpu, "--listen", f"127.0.0.1:{port}", "--otlp-grpc", "none"]
     ended = threading.Event()
 
     def scrape() -> None:
@@ -89,14 +91,26 @@ def sidecar(engine: str, port: int) -> Iterator[int]:
             process.terminate()
 
 
+class Target(NamedTuple):
+    """An engine, the port to which it sends its spans, and the closed loop to keep it busy with."""
+
+    url: str
+    spans: int
+    model: str = MODEL
+    concurrency: int = 8
+    prompt_tokens: int = 100
+    output_tokens: int = 64
+    gpu: str = "none"
+
+
 @contextlib.contextmanager
-def load(engine: str, seconds: float) -> Iterator[None]:
-    """A closed loop of 8 requests for so many seconds at most."""
+def load(target: Target, seconds: float) -> Iterator[None]:
+    """The closed loop, for so many seconds at most."""
     with tempfile.TemporaryDirectory() as home:
-        command = [BIN / "slo-load", "run", "--target", engine, "--model", MODEL, "--concurrency", "8", "--quiet",
-                   "--duration", str(seconds), "--prompt-tokens", "100", "--output-tokens", "64",
-                   "--records", Path(home) / "records.jsonl"]  # fmt: skip
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        command = [BIN / "slo-load", "run", "--target", target.url, "--model", target.model, "--quiet",
+                   "--concurrency", target.concurrency, "--duration", seconds, "--prompt-tokens", target.prompt_tokens,
+                   "--output-tokens", target.output_tokens, "--records", Path(home) / "records.jsonl"]  # fmt: skip
+        with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL) as process:
             yield
             process.terminate()
 
@@ -135,24 +149,29 @@ def cpu_seconds(pid: int | None) -> float:
 
 
 def measure(venv: Path, pairs: int, seconds: float) -> list[tuple[Half, Half]]:
-    """Both halves, without and with the sidecar, pair by pair, on an engine that has the first core for itself."""
+    """Both halves, pair by pair, on a vLLM that has the first core for itself."""
     port = free_port()
     first, *others = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {first})
     with vllm(venv, port) as engine:
         os.sched_setaffinity(0, others or {first})
-        with load(engine, (pairs + 1) * 2 * (seconds + SETTLE + 5)):
-            with sink(port):
-                half(engine, seconds, None)  # warm
-            return [pair(engine, port, number, seconds) for number in range(pairs)]
+        return measure_running(Target(engine, port), pairs, seconds)
 
 
-def pair(engine: str, port: int, number: int, seconds: float) -> tuple[Half, Half]:
+def measure_running(target: Target, pairs: int, seconds: float) -> list[tuple[Half, Half]]:
+    """Both halves, without and with the sidecar, pair by pair."""
+    with load(target, (pairs + 1) * 2 * (seconds + SETTLE + 5)):
+        with sink(target.spans):
+            half(target.url, seconds, None)  # warm
+        return [pair(target, number, seconds) for number in range(pairs)]
+
+
+def pair(target: Target, number: int, seconds: float) -> tuple[Half, Half]:
     """One half without and one with the sidecar; which comes first alternates with `number`."""
-    found = {}
+    found, port = {}, target.spans
     for name in ("without", "with") if number % 2 == 0 else ("with", "without"):
-        with sink(port) if name == "without" else sidecar(engine, port) as pid:
-            found[name] = half(engine, seconds, pid)
+        with sink(port) if name == "without" else sidecar(target.url, port, target.gpu) as pid:
+            found[name] = half(target.url, seconds, pid)
     print(f"pair {number + 1}: without {found['without'].rate:.1f}, with {found['with'].rate:.1f}", file=sys.stderr)
     return found["without"], found["with"]
 
@@ -172,12 +191,23 @@ def main() -> None:
     options.add_argument("--vllm-venv", type=Path, default=Path(".venv-vllm"))
     options.add_argument("--pairs", type=int, default=6)
     options.add_argument("--seconds", type=float, default=20.0, help="of each half, after it has settled")
+    options.add_argument("--engine", metavar="URL", help="a running engine; with --spans-port")
+    options.add_argument("--spans-port", type=int, metavar="PORT", help="of this machine, where its spans go")
+    options.add_argument("--model", default=MODEL, help="that --engine serves")
+    options.add_argument("--concurrency", type=int, default=8, help="of the loop on --engine")
+    options.add_argument("--gpu", default="none", help="where the sidecar reads GPUs")
     options.add_argument("--json", action="store_true", help="print one JSON object")
     args = options.parse_args()
-    if not (args.vllm_venv / "bin" / "python").exists():
+    if bool(args.engine) != bool(args.spans_port):
+        options.error("--engine and --spans-port go together")
+    if not args.engine and not (args.vllm_venv / "bin" / "python").exists():
         print(f"skipped: no vLLM in {args.vllm_venv}; make test-engine installs it", file=sys.stderr)
         return
-    result = effect(measure(args.vllm_venv, args.pairs, args.seconds))
+    if args.engine:
+        target = Target(args.engine, args.spans_port, args.model, args.concurrency, gpu=args.gpu)
+        result = effect(measure_running(target, args.pairs, args.seconds))
+    else:
+        result = effect(measure(args.vllm_venv, args.pairs, args.seconds))
     if args.json:
         print(json.dumps(result))
         return
