@@ -8,7 +8,7 @@ from slo import tables
 from slo.promql import duration
 from slo.sli import SLICE_SECONDS, RequestSli, SliceSli
 from slo.spec import Slo, Spec
-from slo.windows import BURN_ALERTS, MIN_BAD_EVENTS, MINUTE, BurnAlert
+from slo.windows import BURN_ALERTS, MIN_BAD_EVENTS, MINUTE, BurnAlert, budget_spent
 
 # Outages to tell the time for: shares of events that are bad.
 OUTAGES = (0.1, 0.5, 1.0)
@@ -61,13 +61,13 @@ def detects(alert: BurnAlert, slo: Slo, bad: float) -> float | None:
 
 def _explained(alert: BurnAlert, slo: Slo) -> Explained:
     budget, period = slo.error_budget, slo.period
-    factor = alert.factor(budget, period)
+    factor, total = alert.factor(budget, period), detects(alert, slo, 1.0)
     return Explained(
         alert=alert,
         factor=factor,
         threshold=factor * budget,
         detects={share: detects(alert, slo, share) for share in OUTAGES},
-        budget_spent=alert.budget_spent(1.0, budget, period),
+        budget_spent=None if total is None else budget_spent(total, 1.0, budget, period),
         resets=alert.reset_seconds(1.0, budget, period),
     )
 

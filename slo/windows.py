@@ -48,10 +48,10 @@ class BurnAlert:
         """Seconds after an outage of `error_ratio` has ended until the short window no longer trips."""
         return self.short * max(0.0, 1 - self.factor(error_budget, period) * error_budget / error_ratio)
 
-    def budget_spent(self, error_ratio: float, error_budget: float, period: int) -> float | None:
-        """The share of the period's budget that is gone when the alert trips, were traffic even; None when never."""
-        seconds = self.detection_seconds(error_ratio, error_budget, period)
-        return None if seconds is None else seconds / period * error_ratio / error_budget
+
+def budget_spent(seconds: float, error_ratio: float, error_budget: float, period: int) -> float:
+    """The share of a period's budget that so many seconds of an outage of `error_ratio` spend, were traffic even."""
+    return seconds / period * error_ratio / error_budget
 
 
 BURN_ALERTS = (
