@@ -13,10 +13,13 @@ import pytest
 
 from loadgen.arrivals import Load
 from loadgen.page import page as report_page
-from loadgen.record import Client, Fingerprint, Footer, Header, Recording, RequestRecord
+from loadgen.record import Client, Fingerprint, Footer, Header, Recording, RequestRecord, Sample
+from loadgen.steady import steady
 from loadgen.summary import summarize
 from loadgen.verdict import judge
 from loadgen.workload import Workload
+from slo import catalog
+from slo.sli import GoodputSli
 from slo.spec import load
 from slo.status import Status
 from slo.status_page import page as status_page
@@ -28,6 +31,7 @@ pytestmark = [
 ]
 
 SPEC = load(Path(__file__).parents[1] / "slo" / "specs" / "chat.yaml")
+GOODPUT = next(slo.sli for slo in SPEC.slos if isinstance(slo.sli, GoodputSli))
 MS = 1_000_000
 # What it costs nothing to leave out, and Chromium would else ask the network for.
 FLAGS = [
@@ -63,8 +67,24 @@ def recording() -> Recording:
     return Recording(header, tuple(request(i) for i in range(80)), footer)
 
 
-def request(seq: int) -> RequestRecord:
-    due, ttft = seq * 250 * MS, (60 + seq) * MS
+def sweep() -> Recording:
+    """20 requests in ten seconds, then 60; a second GPU and a second engine, sampled each second."""
+    run = recording()
+    values = {
+        catalog.KV_USAGE.name: (0.4, 0.2), catalog.WAITING.name: (0.0, 3.0), catalog.GPU_POWER.name: (300.0, 310.0),
+        catalog.GPU_SM_ACTIVE.name: (0.5, 0.9),
+    }  # fmt: skip
+    return replace(
+        run,
+        header=replace(run.header, load=Load(rate=4.0, arrivals="constant", stages="2:10,6:10")),
+        records=tuple(request(i, i * 500 if i < 20 else 10_000 + (i - 20) * 166) for i in range(80)),
+        samples=tuple(Sample(at_ns=second * 1000 * MS, values=values) for second in range(21)),
+    )
+
+
+def request(seq: int, due_ms: int | None = None) -> RequestRecord:
+    """One request; due a quarter of a second after the one before unless it is told."""
+    due, ttft = (seq * 250 if due_ms is None else due_ms) * MS, (60 + seq) * MS
     tokens = tuple(due + ttft + i * 20 * MS for i in range(20))
     whole = RequestRecord(seq=seq, trace_id=f"{seq + 1:032x}", scheduled_ns=due, sent_ns=due, done_ns=tokens[-1] + MS,
                           token_ns=tokens, prompt_tokens=16, output_tokens=20, status=200)  # fmt: skip
@@ -74,6 +94,11 @@ def request(seq: int) -> RequestRecord:
 def report() -> str:
     run = recording()
     return report_page([run], "none", summarize(run), SPEC, judge(SPEC, run))
+
+
+def sweep_report() -> str:
+    run = sweep()
+    return report_page([run], 3.0, summarize(steady(run, 3.0)[0], GOODPUT), SPEC)
 
 
 def statuses() -> list[Status]:
@@ -90,7 +115,11 @@ def statuses() -> list[Status]:
     ]
 
 
-PAGES = {"report": report(), "status": status_page(statuses(), "http://prometheus:9090", 1_763_640_000)}
+PAGES = {
+    "report": report(),
+    "sweep": sweep_report(),
+    "status": status_page(statuses(), "http://prometheus:9090", 1_763_640_000),
+}
 each_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES.keys())
 
 
@@ -129,6 +158,24 @@ def test_the_report_tells_the_run(tmp_path: Path) -> None:
     assert titles[0] == "TTFT, % of answers within"
     assert {"TTFT in ms, by intended start", "Requests in flight", "Requests"} <= set(titles)
     assert "Grey: warm-up and cool-down." not in text  # nothing was cut
+
+
+def test_the_report_of_a_sweep_shows_where_it_bends(tmp_path: Path) -> None:
+    """Figures against the rate, lanes of engines and GPUs, what is cut said in words, all charts drawn."""
+    found = seen(PAGES["sweep"], tmp_path, "--window-size=1280,900")
+    titles = [title for title, drawn in found["charts"] if drawn]
+    assert [title for title, _ in found["charts"]] == titles
+    assert {
+        "TTFT in ms, against the rate",
+        "Answers per second, against the rate",
+        "Answers per second, by their end",
+        "Requests waiting",
+        "KV cache in use, %, fullest engine",
+        "GPU power, W, all GPUs",
+        "SMs active, %, mean of GPUs",
+    } <= set(titles)
+    for told in ("kept 3.0 s to", "Grey: warm-up and cool-down.", "good answers per second", "stages 2:10,6:10: mean"):
+        assert told in found["text"]
 
 
 def test_the_status_tells_every_state_in_words(tmp_path: Path) -> None:
