@@ -19,7 +19,7 @@ EXPRESSIONS = sorted({
     rule["expr"] for path in RULES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]
 })  # fmt: skip
 FACTOR = 40
-# What numbers from 60 up mean in the rules, as people read them: seconds, but for tokens per second, percent, a million.
+# What numbers from 60 up mean, as people read the rules: seconds, but for tokens per second, percent and a million.
 SECONDS, OTHERS = {60, 300, 600, 900, 3600}, {200, 1000, 95, 100, 1e6}
 _PARTS = ("lhs", "rhs", "expr", "param", "vector_selector")
 
