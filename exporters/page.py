@@ -27,12 +27,12 @@ def render(snapshot: Snapshot, spans: CollectorRegistry, accept: str = "") -> tu
     """The page and its content type: OpenMetrics where the Accept header names it, else Prometheus text 0.0.4."""
     openmetrics = _OPENMETRICS in accept
     encode, content_type = choose_encoder(_OPENMETRICS if openmetrics else "")
-    own = _Own(snapshot, spans)
+    own = _Own(snapshot, spans, openmetrics)
     body = encode(own).removesuffix(_EOF)
     body += verbatim.render((*(scrape.raw for scrape in snapshot.engines), *snapshot.extras), openmetrics)
     if not openmetrics:
         return body + engine_text(snapshot.engines), content_type
-    return body + engine_text(snapshot.engines, True, exemplars.of_spans(own.spans)) + _EOF, content_type
+    return body + engine_text(snapshot.engines, True, own.exemplars) + _EOF, content_type
 
 
 def engine_text(
@@ -59,17 +59,24 @@ def _header(metric: Metric, upstream: tuple[str, ...], openmetrics: bool) -> byt
 
 
 class _Own:
-    """All that is not passed through, as prometheus_client wants it."""
+    """All that is not passed through, as prometheus_client wants it; when it has been, `exemplars` are those of spans.
 
-    def __init__(self, snapshot: Snapshot, spans: CollectorRegistry) -> None:
+    Families of spans come one after another: a hundred tenants' at once would be megabytes.
+    """
+
+    def __init__(self, snapshot: Snapshot, spans: CollectorRegistry, openmetrics: bool) -> None:
         self._snapshot = snapshot
-        self.spans = [*spans.collect()]
+        self._spans = spans
+        self._openmetrics = openmetrics
+        self.exemplars: exemplars.Pending = {}
 
     def collect(self) -> Iterator[Exposed]:
         for metric, rows in _tables(self._snapshot):
             if rows:
                 yield _family(metric, rows)
-        for family in self.spans:
+        for family in self._spans.collect():
+            if self._openmetrics:
+                self.exemplars |= exemplars.of_spans([family])
             family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             if family.samples:
                 yield family
