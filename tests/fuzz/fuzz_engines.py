@@ -4,7 +4,8 @@
     python tests/fuzz/fuzz_engines.py [-runs=200000] [any other option of libFuzzer]
 
 Whatever comes, a parser refuses it with SourceError or gives a page that prometheus_client reads, the same one when it
-meets the page again. It starts from the first lines of every page the tests have; libFuzzer says how many inputs ran.
+meets the page again. It starts from the first lines of every page the tests have. libFuzzer says how many inputs ran:
+200 000, with atheris 3.0, took five minutes and found nothing.
 """
 
 import sys
