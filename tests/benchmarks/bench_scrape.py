@@ -100,10 +100,10 @@ def whole(page: bytes) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def sidecar(engine: str) -> Iterator[tuple[int, str]]:
+def sidecar(engine: str, *more: str) -> Iterator[tuple[int, str]]:
     """The command as a process of its own beside an engine; yields its id and the URL of its metrics."""
     command = [sys.executable, "-c", "import sys; from exporters.cli import main; sys.exit(main())"]
-    args = ["--engine", engine, "--gpu", "none", "--listen", "127.0.0.1:0"]
+    args = ["--engine", engine, "--gpu", "none", "--listen", "127.0.0.1:0", *more]
     with subprocess.Popen([*command, *args], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         lines = (re.search(r"serving (http://\S+)", line) for line in process.stderr)
@@ -128,7 +128,7 @@ def seconds_of(pid: int) -> float:
 
 @contextlib.contextmanager
 def serving(page: Callable[[], bytes]) -> Iterator[str]:
-    """A server that answers everything with what `page` gives; yields its URL."""
+    """A server that answers everything with what `page` gives, and takes what is posted; yields its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -139,6 +139,12 @@ def serving(page: Callable[[], bytes]) -> Iterator[str]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass
