@@ -82,6 +82,12 @@ class Stage:
     seconds: float
 
     @property
+    def title(self) -> str:
+        """In a few words: `10/s for 60 s`, `1..10/s for 60 s`."""
+        rates = f"{self.start:.4g}" if self.start == self.end else f"{self.start:.4g}..{self.end:.4g}"
+        return f"{rates}/s for {self.seconds:g} s"
+
+    @property
     def arrivals(self) -> float:
         """How many are expected in it."""
         return (self.start + self.end) / 2 * self.seconds

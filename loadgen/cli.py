@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadgen import baseline, convert, judging, options, record, report, sizing, target
-from loadgen.arguments import print_json, save
+from loadgen.arguments import print_json, save, terminal_width
 from loadgen.baselining import command as baselining
 from loadgen.demo import command as demo
 from loadgen.measure import RunError, measure
@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"records": str(args.records), "summary": plain(summary), "client": plain(footer)})
     else:
-        print(report.text(recording, summary))
+        print(report.text(recording, summary, width=terminal_width()))
     if footer.lost_workers:
         print(f"slo-load run: {footer.loss}; what they had recorded is kept", file=sys.stderr)
         return _INCONCLUSIVE

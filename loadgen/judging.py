@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 
 from loadgen import baseline, github, record, report
-from loadgen.arguments import positive, print_json, save, steady_rule
+from loadgen.arguments import positive, print_json, save, steady_rule, terminal_width
 from loadgen.comparison import TOLERANCE, compare
+from loadgen.levels import levels
 from loadgen.page import page
 from loadgen.record import Recording, plain
 from loadgen.steady import steady
@@ -93,7 +94,7 @@ def _gate(args: argparse.Namespace) -> int:
             {**report.verdict_json(verdict), "summary": plain(summaries[0]), "summaries": [plain(s) for s in summaries]}
         )
     else:
-        print(report.text(shown[0], summaries[0], verdict))
+        print(report.text(shown[0], summaries[0], verdict, width=terminal_width()))
     return EXIT[verdict.outcome]
 
 
@@ -108,10 +109,13 @@ def _report(args: argparse.Namespace) -> int:
     if args.csv:
         save(args.csv, csv(runs[0]))
     if args.json:
-        print_json({**plain(summary), "steady": plain(cut)})
+        stages = [{"stage": stage.title, **plain(summarize(part))} for stage, part in levels(shown)]
+        more = {"stages": stages, "verdict": report.verdict_json(verdict) if verdict else None}
+        print_json({**plain(summary), "steady": plain(cut), **{name: value for name, value in more.items() if value}})
+    elif args.markdown:
+        print(report.markdown(shown, summary, verdict, cut))
     else:
-        write = report.markdown if args.markdown else report.text
-        print(write(shown, summary, verdict, cut))
+        print(report.text(shown, summary, verdict, cut, terminal_width()))
     return 0
 
 
@@ -121,7 +125,7 @@ def _compare(args: argparse.Namespace) -> int:
     if args.json:
         print_json(report.comparison_json(found))
     else:
-        print(report.comparison_text(found))
+        print(report.comparison_text(found, terminal_width()))
     return 0
 
 

@@ -1,19 +1,19 @@
 """A run, its verdict and a comparison as text, Markdown, JSON and JUnit XML."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 from xml.etree import ElementTree
 
+from loadgen import tables
 from loadgen.arrivals import Load
 from loadgen.comparison import FALSE_ALARMS, Comparison
+from loadgen.levels import levels
 from loadgen.record import Recording, plain
 from loadgen.sampled import lanes
 from loadgen.steady import Cut
-from loadgen.summary import Quantiles, Summary
+from loadgen.summary import OK, Quantiles, Summary, summarize
+from loadgen.tables import Row
 from loadgen.verdict import Outcome, Verdict
-
-Row = tuple[str, ...]
 
 _LATENCIES = (("ttft", "TTFT"), ("tpot", "TPOT"), ("itl", "ITL"), ("e2e", "e2e"), ("send_lag", "send lag"))
 
@@ -63,6 +63,7 @@ def facts(recording: Recording, summary: Summary) -> list[Row]:
         ("client: sent, requests/s", footer.achieved_rate if footer else None, "{:.2f}"),
         ("client: CPU", footer.cpu_share if footer else None, "{:.0%}"),
         ("client: event-loop lag p99, ms", loop_lag.p99 * 1000 if loop_lag else None, "{:.1f}"),
+        ("client: chunks read with the one before", footer.coalesced if footer else None, "{:.1%}"),
     ]
     rows: list[Row] = [("requests", f"{summary.requests} ({outcomes})" if outcomes else "0")]
     return rows + [(name, form.format(value)) for name, value, form in numbers if value is not None]
@@ -88,6 +89,28 @@ def latencies(summary: Summary) -> list[Row]:
     return rows
 
 
+def stages(recording: Recording) -> list[Row]:
+    """A header row and one row per stage of the load, latencies in milliseconds; empty for a load of one rate."""
+    rows: list[Row] = [
+        ("stage", "requests", "failed", "answers/s", "output tokens/s", "TTFT p50", "p99", "TPOT p50", "p99")
+    ]
+    for stage, part in levels(recording):
+        found = summarize(part)
+        failed = found.requests - found.outcomes.get(OK, 0)
+        rates = (found.requests_per_second, found.output_tokens_per_second)
+        times = [q and 1000 * q for latency in (found.ttft, found.tpot) for q in _middle_and_tail(latency)]
+        rows.append((stage.title, str(found.requests), str(failed), *(_number(value) for value in (*rates, *times))))
+    return rows if len(rows) > 2 else []
+
+
+def _middle_and_tail(latency: Quantiles | None) -> tuple[float | None, float | None]:
+    return (latency.p50, latency.p99) if latency else (None, None)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
 def server(recording: Recording) -> list[Row]:
     """A header row and one row per family that was sampled from the server; empty without samples."""
     rows: list[Row] = [("sampled from the server", "mean", "highest")]
@@ -97,20 +120,27 @@ def server(recording: Recording) -> list[Row]:
     return rows if len(rows) > 1 else []
 
 
-def text(recording: Recording, summary: Summary, verdict: Verdict | None = None, cut: Cut | None = None) -> str:
-    """The report for a terminal."""
-    parts = [] if verdict is None else [verdict_text(verdict)]
+def text(
+    recording: Recording,
+    summary: Summary,
+    verdict: Verdict | None = None,
+    cut: Cut | None = None,
+    width: int | None = None,
+) -> str:
+    """The report for a terminal; with its `width` in characters, long lines are wrapped."""
+    parts = [] if verdict is None else [verdict_text(verdict, width)]
     if verdict is None and cut is not None:
-        parts.append(str(cut))
-    tables = (facts(recording, summary), latencies(summary), server(recording))
-    return "\n\n".join([*parts, describe(recording), *(columns(table) for table in tables if table)])
+        parts.append(tables.wrapped(str(cut), width))
+    found = (facts(recording, summary), latencies(summary), stages(recording), server(recording))
+    shown = [tables.columns(rows, width) for rows in found if rows]
+    return "\n\n".join([*parts, tables.wrapped(describe(recording), width), *shown])
 
 
-def verdict_text(verdict: Verdict) -> str:
+def verdict_text(verdict: Verdict, width: int | None = None) -> str:
     """The verdict for a terminal: the outcome, why, and every check."""
-    lines = [str(verdict.outcome), *(f"  in doubt: {doubt}" for doubt in verdict.doubts)]
-    lines.append(columns([(f"  {outcome}", *cells) for outcome, *cells in check_rows(verdict)[1:]]))
-    return "\n".join([*lines, *(f"  {note}" for note in notes(verdict))])
+    lines = [str(verdict.outcome), *(tables.wrapped(f"  in doubt: {doubt}", width, 4) for doubt in verdict.doubts)]
+    lines.append(tables.columns([(f"  {outcome}", *cells) for outcome, *cells in check_rows(verdict)[1:]], width))
+    return "\n".join([*lines, *(tables.wrapped(f"  {note}", width, 2) for note in notes(verdict))])
 
 
 def notes(verdict: Verdict) -> list[str]:
@@ -124,7 +154,8 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     """How runs were compared, with which chance of a false alarm, and what stays unseen."""
     before, after = comparison.runs
     found = [
-        f"{before} runs before, {after} after; {'the same' if comparison.paired else 'another'} schedule; "
+        f"{before} {'run' if before == 1 else 'runs'} before, {after} after; "
+        f"{'the same' if comparison.paired else 'another'} schedule; "
         f"an unchanged service fails with a chance of {FALSE_ALARMS:.0%} at most"
     ]
     if before == after == 1:
@@ -134,15 +165,16 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     return found
 
 
-def comparison_text(comparison: Comparison) -> str:
+def comparison_text(comparison: Comparison, width: int | None = None) -> str:
     """A comparison for a terminal: a row per figure, above 1 is worse."""
     rows: list[Row] = [("figure", "times as bad", "bounds", "80 % sure to find", "")]
     rows += [
         (c.name, f"{c.value:.3f}", f"{c.low:.3f} to {c.high:.3f}", f"{c.detectable:.1%}", c.outcome.replace("PASS", ""))
         for c in comparison.changes
     ]
-    problems = [f"not comparable: {problem}" for problem in comparison.problems]
-    return "\n".join([*problems, columns(rows), *comparison_notes(comparison)])
+    said = [f"not comparable: {problem}" for problem in comparison.problems], comparison_notes(comparison)
+    problems, remarks = ([tables.wrapped(line, width, 2) for line in lines] for lines in said)
+    return "\n".join([*problems, tables.columns(rows, width), *remarks])
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
@@ -170,11 +202,12 @@ def markdown(recording: Recording, summary: Summary, verdict: Verdict | None = N
     if verdict is not None:
         doubts = "\n".join(f"- in doubt: {doubt}" for doubt in verdict.doubts)
         remarks = "\n".join(f"- {note}" for note in notes(verdict))
-        parts = [f"## {verdict.outcome}", doubts, _table(check_rows(verdict)), remarks]
+        parts = [f"## {verdict.outcome}", doubts, tables.markdown(check_rows(verdict)), remarks]
     elif cut is not None:
         parts = [str(cut)]
-    tables = ([("figure", "value"), *facts(recording, summary)], latencies(summary), server(recording))
-    parts = [part for part in parts if part] + [describe(recording), *(_table(table) for table in tables if table)]
+    figures: list[Row] = [("figure", "value"), *facts(recording, summary)]
+    found = (figures, latencies(summary), stages(recording), server(recording))
+    parts = [part for part in parts if part] + [describe(recording), *(tables.markdown(rows) for rows in found if rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -198,20 +231,6 @@ def junit(verdict: Verdict, service: str) -> str:
         suite.set(attribute, str(len(list(suite.iter(tag)))))
     ElementTree.indent(suite)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
-
-
-def columns(rows: Sequence[Row]) -> str:
-    """Rows in aligned columns; the last one is as wide as it likes."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def _table(rows: Sequence[Row]) -> str:
-    """A Markdown table; the first row is its head."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def _xml(value: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from loadgen import options, record, report
+from loadgen import options, record, tables
 from loadgen.arguments import count, positive, print_json
 from loadgen.arrivals import Load
 from loadgen.capacity import Capacity, Level, ProbeError, Search
@@ -108,19 +108,19 @@ def _tell(trial: Trial) -> None:
 
 def text(found: Capacity, replicas: int, wanted: float | None, skipped: list[str]) -> str:
     """The frontier, the answer with its interval, and what follows from it."""
-    rows: list[report.Row] = [
+    rows: list[tables.Row] = [
         ("rate/s", "outcome", "runs", "requests", "failed", "good/s", "least good SLO", "share (95 % sure)", "TTFT p50",
          "p90", "TPOT p50", "p90", "in flight"),
         *map(_row, found.levels),
     ]  # fmt: skip
-    parts = [report.columns(rows)] if found.levels else []
+    parts = [tables.columns(rows)] if found.levels else []
     parts.append("\n".join([_answer(found), *_advice(found, replicas, wanted)]))
     if skipped:
         parts.append(f"not looked at, as single requests do not show it: {', '.join(skipped)}")
     return "\n\n".join(parts)
 
 
-def _row(level: Level) -> report.Row:
+def _row(level: Level) -> tables.Row:
     latencies = [(level.ttft, "p50"), (level.ttft, "p90"), (level.tpot, "p50"), (level.tpot, "p90")]
     shown = [f"{getattr(found, name) * 1000:.0f} ms" if found else "-" for found, name in latencies]
     ratio = f"{level.ratio:.2%} ({level.low:.2%} to {level.high:.2%})" if level.ratio is not None else "-"
