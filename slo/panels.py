@@ -20,12 +20,11 @@ def timeseries(
     limits: Sequence[float] = (),
     decimals: int | None = None,
 ) -> Panel:
-    """Lines over time. `zero` keeps 0 on the axis; `limits` are fixed values on it, drawn as dashed lines."""
+    """Lines over time. `zero` keeps 0 on the axis; `limits` are fixed values, dashed where the axis reaches them."""
     custom: Json = {"fillOpacity": 30 if stacked else 8, "lineWidth": 1, "showPoints": "auto"}
     custom |= {"stacking": {"group": "A", "mode": "normal" if stacked else "none"}}
     custom |= {"thresholdsStyle": {"mode": "dashed" if limits else "off"}}
     custom |= {"axisSoftMin": 0} if zero else {}
-    custom |= {"axisSoftMax": max(limits)} if limits else {}
     defaults: Json = {"color": {"mode": "palette-classic"}, "custom": custom, "unit": unit}
     defaults |= {"thresholds": steps(((None, "transparent"), *((limit, "red") for limit in limits)))}
     defaults |= {} if maximum is None else {"max": maximum}

@@ -89,7 +89,7 @@ def _latencies(slos: Sequence[Slo]) -> Iterator[Panel]:
         drawn = [f"{seconds:g} s ({', '.join(ids)})" for seconds, ids in limits.items()]
         yield timeseries(
             f"{name} quantiles",
-            text + (f" Dashed: the threshold {', '.join(drawn)}." if drawn else ""),
+            text + (f" Dashed, where the axis reaches it: the threshold {', '.join(drawn)}." if drawn else ""),
             "s",
             _traced(metric, quantile(0.5, metric, _MODEL), f"p50 {_LEGEND}"),
             *(Target(quantile(q, metric, _MODEL), f"p{q * 100:g} {_LEGEND}") for q in (0.95, 0.99)),

@@ -128,13 +128,3 @@ def test_heatmaps_get_buckets(board: Board) -> None:
                 False,
             )
             assert target["expr"].startswith("sum by (le) (")
-
-
-@each_board
-def test_limits_are_on_the_axis(board: Board) -> None:
-    """A line that the description speaks of is never above the highest value drawn."""
-    for panel in panels(board):
-        if panel["type"] == "timeseries":
-            defaults = panel["fieldConfig"]["defaults"]
-            limits = [step["value"] for step in defaults["thresholds"]["steps"] if step["value"] is not None]
-            assert all(limit <= max(defaults["custom"]["axisSoftMax"], defaults.get("max", 0)) for limit in limits)
