@@ -53,10 +53,13 @@ class Address:
 
 
 class Exchange:
-    """One request on the wire. Stamps are of `perf_counter_ns`; `error` is None when the reply came to its end."""
+    """One request on the wire. Stamps are of `perf_counter_ns`; `error` is None when the reply came to its end.
 
-    __slots__ = ("connection", "conversation", "detail", "done_ns", "error", "payload", "response", "scheduled_ns",
-                 "sent_ns", "spec", "timer", "trace_id")  # fmt: skip
+    `read` is for whoever reads the answer to tell that it is done.
+    """
+
+    __slots__ = ("connection", "conversation", "detail", "done_ns", "error", "payload", "read", "response",
+                 "scheduled_ns", "sent_ns", "spec", "timer", "trace_id")  # fmt: skip
 
     def __init__(self, spec: RequestSpec, conversation: Conversation, trace_id: str, payload: bytes) -> None:
         self.spec, self.conversation, self.trace_id, self.payload = spec, conversation, trace_id, payload
@@ -65,6 +68,7 @@ class Exchange:
         self.error: ErrorCategory | None = None
         self.detail: str | None = None
         self.connection: Connection | None = None
+        self.read = False
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -92,6 +96,7 @@ class Connection(asyncio.Protocol):
             self._client.finished(exchange, perf_counter_ns(), "reset", "closed before the request was sent")
         else:
             self._transport.write(exchange.payload)
+            exchange.payload = b""  # the prompts of a thousand streams are not small
 
     def data_received(self, data: bytes) -> None:
         now = perf_counter_ns()
@@ -176,6 +181,7 @@ class Client:
             return
         self.in_flight.discard(exchange)
         exchange.done_ns, exchange.error, exchange.detail = now, error, detail or None
+        exchange.response.body.whole = error is None
         if exchange.timer is not None:
             exchange.timer.cancel()
         if connection := exchange.connection:

@@ -93,9 +93,12 @@ class Conversation:
         turn, workload = self._turn, self._source.workload
         max_tokens = self._max_tokens()
         self._turn += 1
+        body = _body(workload, self._model, self._messages, max_tokens)
+        if self.ended:  # a generator of random numbers alone takes 2.5 kB, and there may be thousands of conversations
+            del self._messages, self._rng
         return RequestSpec(
             seq=self._index * (workload.turns or 1) + turn,
-            body=_body(workload, self._model, self._messages, max_tokens),
+            body=body,
             max_tokens=max_tokens,
             model=self._model,
             tenant=self._tenant,

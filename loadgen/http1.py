@@ -24,15 +24,23 @@ class Body:
     """The bytes of a body piece by piece, and the stamp of the read in which each piece came.
 
     Two lists and no pairs: a pair per token would keep the garbage collector busy, for 10 ms and more at a time.
+    `whole` is None while more may come, then whether it came to its end.
     """
 
     stamps: list[int] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
+    whole: bool | None = None
 
     def add(self, stamp: int, piece: bytes) -> None:
         """Add what one read brought."""
         self.stamps.append(stamp)
         self.pieces.append(piece)
+
+    def take(self) -> tuple[list[int], list[bytes]]:
+        """What came since the last call, which is not kept here any longer."""
+        taken = self.stamps, self.pieces
+        self.stamps, self.pieces = [], []
+        return taken
 
 
 class Response:

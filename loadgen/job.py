@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
 
 from loadgen.client import Address, Exchange
@@ -74,4 +74,4 @@ class Envelopes:
         if spec.tenant is not None:
             headers[self._workload.tenant_header or "X-Tenant"] = spec.tenant
         payload = request_bytes("POST", self._path, headers, spec.body)
-        return Exchange(spec, conversation, self._run_id + span_id, payload)
+        return Exchange(replace(spec, body=b""), conversation, self._run_id + span_id, payload)

@@ -1,18 +1,18 @@
 """What became of a request: an ended exchange, read into its record."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from loadgen.client import Exchange
 from loadgen.record import RequestRecord, TokenSource
-from loadgen.reply import Reply, read_reply
+from loadgen.reply import Reply, Steps, read_reply
 from loadgen.workload import Workload
 
 
 def read_exchange(
     exchange: Exchange, origin_ns: int, workload: Workload, keep_text: bool = False
-) -> Generator[None, None, tuple[RequestRecord, str]]:
-    """Read an ended exchange, pause by pause, into a record whose stamps count from `origin_ns`.
+) -> Steps[tuple[RequestRecord, str]]:
+    """Read an exchange, pause by pause, into a record whose stamps count from `origin_ns`.
 
     The text of the answer comes beside it, where the conversation goes on; with `keep_text` the record holds it, too,
     with whatever else the model said.
@@ -20,9 +20,8 @@ def read_exchange(
     response, reply = exchange.response, Reply()
     if response.status is not None:
         content_type = response.headers.get("content-type", "")
-        complete = exchange.error is None
         keep = keep_text or not exchange.conversation.ended
-        reply = yield from read_reply(response.status, content_type, response.body, complete, keep)
+        reply = yield from read_reply(response.status, content_type, response.body, keep)
     said = _unicode("".join(reply.said)) if keep_text and reply.token_ns else None
     return _record(exchange, reply, origin_ns, workload, said), "".join(reply.text or ())
 

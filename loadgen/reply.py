@@ -1,4 +1,6 @@
-"""What a streamed answer says, read after it has ended: its tokens and when each came, usage, and what went wrong.
+"""What a streamed answer says: its tokens and when each came, usage, and what went wrong.
+
+It is read when it has ended, or part by part before, so that a long one need not be kept: never as its bytes come in.
 
 A token chunk is a `data:` event that holds text, reasoning or a tool call (a chunk with only a role is none), or whose
 running usage or list of token ids grew. Its stamp is that of the read in which the event's last byte came.
@@ -6,11 +8,12 @@ running usage or list of token ids grew. Its stamp is that of the read in which 
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 from loadgen.http1 import Body
 from loadgen.record import ErrorCategory
@@ -21,6 +24,7 @@ _ANSWER_FIELDS = ("content", "text")
 # The events of the responses API whose `delta` does.
 _OUTPUT_EVENTS = ("response.output_text.delta", "response.reasoning_text.delta", "response.refusal.delta",
                   "response.reasoning_summary_text.delta", "response.function_call_arguments.delta")  # fmt: skip
+R = TypeVar("R")
 _FAILED_FINISHES = ("error", "abort")
 # Work between two pauses, in events: about 0.2 ms.
 _PARSED_AT_ONCE, _MATCHED_AT_ONCE = 48, 192
@@ -55,46 +59,85 @@ class Reply:
     ended: bool = False
 
 
-def read_reply(
-    status: int, content_type: str, body: Body, complete: bool, keep_text: bool = False
-) -> Generator[None, None, Reply]:
-    """Read the body of a reply; `complete` says whether it was received to its end.
+# Pauses, and whether there is nothing to read until more has come.
+Steps = Generator[bool, None, R]
+
+
+def read_reply(status: int, content_type: str, body: Body, keep_text: bool = False) -> Steps[Reply]:
+    """Read the body of a reply, one with another status than 200 only when it has ended.
 
     A generator that pauses every 0.2 ms or so and returns the Reply: in an event loop, a long answer must not hold up
     the stamps of the others.
     """
     if status != 200:
         return Reply(error=_category(status), detail=_error_text(b"".join(body.pieces)))
-    if "text/event-stream" not in content_type:
+    if not is_stream(content_type):
         return Reply(error="bad_response", detail=f"expected an event stream, got {content_type or 'no content type'}")
     reply = Reply(text=[] if keep_text else None)
     try:
         yield from _read_stream(reply, Events(body))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         reply.error, reply.detail = "bad_response", f"a chunk that cannot be read: {error}"[:200]
-    _check_end(reply, complete)
+    while body.whole is None:
+        body.take()
+        yield True
+    _check_end(reply, body.whole)
     return reply
 
 
+def is_stream(content_type: str) -> bool:
+    """Whether the body is one of server-sent events."""
+    return "text/event-stream" in content_type
+
+
 class Events:
-    """The events of a body, one after the other, each with the stamp of its end."""
+    """The events of a body, one after the other, each with the stamp of its end. It takes the body's bytes over."""
 
     def __init__(self, body: Body) -> None:
-        self._body, self._stamps = b"".join(body.pieces), body.stamps
-        self._ends = list(accumulate(map(len, body.pieces)))
+        self._source, self._body = body, b""
+        self._stamps: list[int] = []
+        self._ends: list[int] = []
         self._begin = self._at = self._piece = 0
 
     def next(self) -> tuple[int, bytes] | None:
-        """Stamp and data of the next event; None at the end. An event without its blank line is dropped."""
+        """Stamp and data of the next event; None when there is none yet. One without its blank line is dropped."""
+        found = self._next()
+        while found is None and self._refill():
+            found = self._next()
+        return found
+
+    def _next(self) -> tuple[int, bytes] | None:
         data: list[bytes] = []
         self._begin = self._at
         while match := _LINE.match(self._body, self._at):
+            if match.end() == len(self._body) and match[0].endswith(b"\r") and self._source.whole is None:
+                break  # its line feed may still come
             self._at, line = match.end(), match[1]
             if line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
             elif not line and data:
                 return self._stamp(), b"\n".join(data)
+        self._at = self._begin
         return None
+
+    def _refill(self) -> bool:
+        """Put what came since behind what was not read; whether there was anything."""
+        stamps, pieces = self._source.take()
+        if not pieces:
+            return False
+        unread = bisect_right(self._ends, self._at)
+        ends = [end - self._at for end in self._ends[unread:]]
+        begin = len(self._body) - self._at
+        self._ends = [*ends, *(begin + end for end in accumulate(map(len, pieces)))]
+        self._stamps = [*self._stamps[unread:], *stamps]
+        self._body = b"".join([self._body[self._at :], *pieces])
+        self._begin = self._at = self._piece = 0
+        return True
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can come."""
+        return self._source.whole is not None and not self._source.pieces
 
     @property
     def raw(self) -> bytes:
@@ -129,17 +172,24 @@ def events(body: Body) -> Iterator[tuple[int, bytes]]:
     return iter(Events(body).next, None)
 
 
-def _read_stream(reply: Reply, stream: Events) -> Generator[None, None, None]:
+def _read_stream(reply: Reply, stream: Events) -> Steps[None]:
     """Parse events as JSON; those that differ from a parsed one in nothing but the text in it need no parsing."""
     parsed = 0
-    while (event := stream.next()) and event[1] != b"[DONE]":
+    while (event := (yield from _await(stream))) and event[1] != b"[DONE]":
         frame = _read_event(reply, *event, stream.raw)
         while frame and _take_alike(reply, stream, frame) == _MATCHED_AT_ONCE:
-            yield
+            yield False
         parsed += 1
         if parsed % _PARSED_AT_ONCE == 0:
-            yield
+            yield False
     reply.ended = reply.ended or event is not None
+
+
+def _await(stream: Events) -> Steps[tuple[int, bytes] | None]:
+    """The next event; None when there will be none."""
+    while (event := stream.next()) is None and not stream.ended:
+        yield True
+    return event
 
 
 def _take_alike(reply: Reply, stream: Events, frame: Frame) -> int:

@@ -7,7 +7,7 @@ import signal
 import time
 from array import array
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from operator import eq
@@ -15,10 +15,12 @@ from time import perf_counter_ns
 
 from loadgen.arrivals import NS
 from loadgen.client import Client, Exchange
+from loadgen.http1 import Response
 from loadgen.job import Envelopes, Job
 from loadgen.outcome import read_exchange
 from loadgen.progress import IN_PLACE_SECONDS, Progress
 from loadgen.record import Footer, Lag, Line, RequestRecord
+from loadgen.reply import Steps, is_stream
 from loadgen.summary import quantile
 
 # After the first signal, answers that are nearly done may still end.
@@ -29,6 +31,8 @@ _PREPARED = 64
 # Answers of one batch end together; to send as many requests at once would take 20 ms of a thousand streams.
 _SENT_AT_ONCE = 16
 _WATCH_SECONDS = 0.02
+# An answer of which so many pieces wait to be read need not have ended for that.
+_GROWTH_SECONDS, _MOST_PIECES = 0.1, 32
 
 Write = Callable[[Line], None]
 # Called when all is ready; tells at which reading of `perf_counter_ns` to begin.
@@ -69,7 +73,10 @@ class Driver:
         self._prepare_ahead = max(_PREPARED, job.slots)
         self._due: deque[int] = deque()
         self._ended: deque[Exchange] = deque()
-        self._reading: tuple[Exchange, Generator[None, None, tuple[RequestRecord, str]]] | None = None
+        self._growing: deque[Exchange] = deque()
+        self._reading: tuple[Exchange, Steps[tuple[RequestRecord, str]]] | None = None
+        # Of the exchanges that were read in part.
+        self._readers: dict[Exchange, Steps[tuple[RequestRecord, str]]] = {}
         self._thinking: set[asyncio.TimerHandle] = set()
         self._over: asyncio.Future[None] = self._loop.create_future()
         # More conversations may begin; those that began may go on; a piece of cold work is due.
@@ -90,7 +97,7 @@ class Driver:
         self._write(replace(self._header, started_unix_ns=time.time_ns() + origin_ns - perf_counter_ns()))
         await asyncio.sleep((origin_ns - perf_counter_ns()) / NS)
         cpu, loop_lags = time.process_time(), array("d")
-        helpers = [self._loop.create_task(_watch(loop_lags))]
+        helpers = [self._loop.create_task(_watch(loop_lags)), self._loop.create_task(self._find_growing())]
         if self._progress:
             self._progress.begin(origin_ns)
             helpers.append(self._loop.create_task(self._draw(self._progress)))
@@ -233,23 +240,35 @@ class Driver:
 
     def _read_some(self) -> bool:
         if self._reading is None:
-            if not self._ended:
+            if not (self._ended or self._growing):
                 return False
-            exchange = self._ended.popleft()
-            self._reading = exchange, self._reader(exchange)
+            exchange = (self._ended or self._growing).popleft()
+            if exchange.read:  # to its end, while it was taken for growing
+                return True
+            self._reading = exchange, self._readers.pop(exchange, None) or self._reader(exchange)
         exchange, steps = self._reading
         try:
-            next(steps)
+            if next(steps):  # it still grows
+                self._reading, self._readers[exchange] = None, steps
         except StopIteration as end:
             self._reading = None
             record, answer = end.value
             self._keep(exchange, record, answer)
         return True
 
-    def _reader(self, exchange: Exchange) -> Generator[None, None, tuple[RequestRecord, str]]:
+    def _reader(self, exchange: Exchange) -> Steps[tuple[RequestRecord, str]]:
         return read_exchange(exchange, self._origin, self._header.workload, self._job.keep_text)
 
+    async def _find_growing(self) -> None:
+        """Have long answers read while they come: kept whole, a thousand of them would fill a gigabyte."""
+        while True:
+            await asyncio.sleep(_GROWTH_SECONDS)
+            if not self._growing:
+                self._growing.extend(exchange for exchange in self.client.in_flight if _is_long(exchange.response))
+                self._wake()
+
     def _keep(self, exchange: Exchange, record: RequestRecord, answer: str) -> None:
+        exchange.read = True
         self._write(record)
         self._chunks += len(record.token_ns)
         self._coalesced += sum(map(eq, record.token_ns, record.token_ns[1:]))
@@ -292,6 +311,11 @@ def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in installed:
             loop.remove_signal_handler(number)
+
+
+def _is_long(response: Response) -> bool:
+    stream = response.status == 200 and is_stream(response.headers.get("content-type", ""))
+    return stream and len(response.body.pieces) >= _MOST_PIECES
 
 
 async def _watch(lags: "array[float]") -> None:

@@ -16,7 +16,7 @@ from loadgen.reply import Reply, events, read_reply
 SSE = "text/event-stream; charset=utf-8"
 
 
-def finished(steps: Generator[None, None, Reply]) -> Reply:
+def finished(steps: Generator[bool, None, Reply]) -> Reply:
     """What the reader returns once it has made all its pauses."""
     while True:
         try:
@@ -25,22 +25,35 @@ def finished(steps: Generator[None, None, Reply]) -> Reply:
             return cast(Reply, end.value)
 
 
-def body(*pieces: bytes) -> Body:
+def body(*pieces: bytes, whole: bool = True) -> Body:
     """A body whose pieces are stamped 0, 1, 2 and so on."""
-    return Body(list(range(len(pieces))), list(pieces))
+    return Body(list(range(len(pieces))), list(pieces), whole)
 
 
 def read(*pieces: bytes, complete: bool = True) -> Reply:
-    return finished(read_reply(200, SSE, body(*pieces), complete))
+    return finished(read_reply(200, SSE, body(*pieces, whole=complete)))
+
+
+def read_growing(*pieces: bytes, complete: bool = True) -> Reply:
+    """The same, where each piece comes only when there is nothing to read but it."""
+    growing = Body()
+    steps = read_reply(200, SSE, growing)
+    for stamp, piece in enumerate(pieces):
+        while not next(steps):
+            pass
+        assert not growing.pieces
+        growing.add(stamp, piece)
+    growing.whole = complete
+    return finished(steps)
 
 
 def test_a_long_answer_is_read_in_steps() -> None:
     """4 000 tokens take some pauses and lose none, alike or not, also where [DONE] begins a step of its own."""
     for tokens in (192, 193, 194, 4_000):
-        steps = read_reply(200, SSE, body(delta(content=" a") * tokens + DONE), True)
+        steps = read_reply(200, SSE, body(delta(content=" a") * tokens + DONE))
         assert sum(1 for _ in steps) == (tokens - 1) // 192
         mixed = (delta(content=" a") + delta(reasoning=" b")) * (tokens // 2)
-        assert sum(1 for _ in read_reply(200, SSE, body(mixed + DONE), True)) == tokens // 2 * 2 // 48
+        assert sum(1 for _ in read_reply(200, SSE, body(mixed + DONE))) == tokens // 2 * 2 // 48
         assert len(read(delta(content=" a") * tokens + DONE).token_ns) == tokens
 
 
@@ -90,8 +103,10 @@ STREAM = (
 def test_any_cut_of_the_same_bytes_gives_the_same_tokens(cuts: list[int]) -> None:
     """Events split anywhere, also inside a character or a line end, and several in one read."""
     edges = [0, *sorted(cuts), len(STREAM)]
-    reply = read(*(STREAM[a:b] for a, b in itertools.pairwise(edges)))
+    pieces = [STREAM[a:b] for a, b in itertools.pairwise(edges)]
+    reply = read(*pieces)
     assert (len(reply.token_ns), reply.output_tokens, reply.error) == (3, 3, None)
+    assert read_growing(*pieces) == reply
 
 
 @given(st.lists(st.integers(0, 4000), max_size=12))
@@ -181,13 +196,13 @@ def test_wrong_counts_are_absent() -> None:
 def test_a_status_is_a_category(status: int, category: str) -> None:
     """Every status that is not 200, with the human part of its body."""
     for text in (b'{"error": {"message": "why"}}', b'{"detail": "why"}', b"why\n"):
-        reply = finished(read_reply(status, "application/json", body(text), True))
+        reply = finished(read_reply(status, "application/json", body(text)))
         assert (reply.error, reply.detail) == (category, "why")
 
 
 def test_an_answer_that_does_not_stream_is_a_bad_response() -> None:
     """200 with a whole JSON document cannot be timed token by token."""
-    reply = finished(read_reply(200, "application/json", body(b"{}"), True))
+    reply = finished(read_reply(200, "application/json", body(b"{}")))
     assert reply.error == "bad_response"
     assert "application/json" in (reply.detail or "")
 
@@ -213,7 +228,7 @@ def test_events_read_without_parsing_say_what_parsing_says(
     data = b"".join(events) + DONE
     pieces = [data[i : i + cut] for i in range(0, len(data), cut)]
     ends = [(end - 1) // cut for end in itertools.accumulate(map(len, events))]
-    reply = finished(read_reply(200, SSE, body(*pieces), True, keep_text=True))
+    reply = finished(read_reply(200, SSE, body(*pieces), keep_text=True))
     assert reply.token_ns == [end for end, (_, text) in zip(ends, parts, strict=True) if text]
     assert reply.error is None
     assert "".join(reply.text or ()) == "".join(text for name, text in parts if name == "content")
