@@ -7,6 +7,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import chain
 
 from slo import catalog
 from slo.catalog import Metric
@@ -203,10 +205,11 @@ def _least_requests(window: str, by: Sequence[str], scope: Scope) -> str:
 
 def _least_in_flight(requests: Sequence[Request], origin: float, seconds: int) -> list[int]:
     """The fewest requests in flight at any instant of each second after `origin`."""
-    steps = [(r.start - origin, 1) for r in requests if r.e2e]
-    steps += [(r.start + r.e2e - origin, -1) for r in requests if r.e2e]
+    begins = sorted(r.start - origin for r in requests if r.e2e)
+    ends = sorted(r.start + r.e2e - origin for r in requests if r.e2e)
+    steps = merge(((time, -1) for time in ends), ((time, 1) for time in begins))
     least, level, last = [len(requests)] * seconds, 0, 0.0
-    for time, step in [*sorted(steps), (float(seconds), 0)]:
+    for time, step in chain(steps, [(float(seconds), 0)]):
         if time > last:  # what starts just as another ends leaves no gap
             for second in range(int(last), min(seconds, math.ceil(time))):
                 least[second] = min(least[second], level)
@@ -220,8 +223,11 @@ def _tokens_per_second(requests: Sequence[Request], origin: float, seconds: int)
     for request in requests:
         if request.e2e is None or request.ttft is None or not request.output_tokens:
             continue
-        first = request.start - origin + request.ttft
-        step = (request.e2e - request.ttft) / max(1, request.output_tokens - 1)
-        for i in range(request.output_tokens):
-            tokens[min(int(first + i * step), seconds)] += 1
+        first, total = request.start - origin + request.ttft, request.output_tokens
+        step = (request.e2e - request.ttft) / max(1, total - 1)
+        second, made = int(first), 0
+        while made < total:  # second by second, as answers may have thousands of tokens
+            by_then = min(total, math.ceil((second + 1 - first) / step)) if step > 0 else total
+            tokens[min(second, seconds)] += by_then - made
+            second, made = second + 1, by_then
     return tokens
