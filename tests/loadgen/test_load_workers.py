@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -90,6 +91,27 @@ def until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> No
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
+
+
+def test_the_terminal_shows_what_all_workers_have_in_flight(tmp_path: Path) -> None:
+    """Each tells its own number while it waits for answers that do not end."""
+    parent, child = pty.openpty()
+    with os.fdopen(parent, "rb", buffering=0) as screen, in_thread(engine) as port:
+        target = ["--target", f"http://127.0.0.1:{port}", "--model", "slow", "--workers", "2", "--concurrency", "5"]
+        command = [*COMMAND, "run", *target, "--requests", "5", "--records", str(tmp_path / "r")]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=child, text=True)
+        os.close(child)
+        drawn = b""
+
+        def shown() -> bool:
+            nonlocal drawn
+            drawn += screen.read(4096)
+            return b"0/5 done  5 in flight" in drawn
+
+        until(shown, process)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 130
 
 
 def children(pid: int) -> list[int]:
