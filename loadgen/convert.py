@@ -20,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if args.to.exists() and not args.to.is_file():
+        raise RunError(f"{args.to}: is no file; OUT takes the place of one")
     if args.to.exists() and not args.force:
         raise RunError(f"{args.to}: exists already; give another OUT or overwrite it with --force")
     recording = record.read(args.source)

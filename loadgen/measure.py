@@ -97,6 +97,8 @@ def measure(
 
     `force` overwrites an existing file, `quiet` draws no progress; `listen_metrics` is where to serve the live figures.
     """
+    if plan.tokenizer and records.exists() and not records.is_file():
+        raise RunError(f"{records}: is no file; --tokenizer writes one anew when the run has ended")
     tokenizer = _tokenizer(plan.tokenizer) if plan.tokenizer else None
     job = _job(plan, tokenizer, quiet)
     _raise_descriptor_limit()

@@ -92,6 +92,9 @@ def test_run_gate_and_report_share_one_file(
     assert "<svg" in outputs["page.html"].read_text()
     assert 40 <= baseline.read(before)[0].summary.requests <= 80
     assert "chat-ttft" in capsys.readouterr().out
+    assert main(["report", str(records), "--slo", slo, "--steady", "none", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["requests"], told["steady"]["rule"], told["verdict"]["outcome"]) == (80, "none", "PASS")
 
 
 @pytest.mark.parametrize(("slow", "code"), [(0, 0), (100, 1), (6, 3)])

@@ -108,6 +108,8 @@ def test_what_cannot_be_used_is_one_line(tmp_path: Path, capsys: pytest.CaptureF
         err = capsys.readouterr().err
         assert told in err
         assert err.count("\n") == 1
+    assert main(["convert", str(jsonl), "/dev/null", "--force"]) == 2  # no device gives way to a file
+    assert "/dev/null: is no file" in capsys.readouterr().err
     assert len(list(tmp_path.iterdir())) == 4
     assert main(["convert", str(jsonl), str(tmp_path / "text.parquet"), "--force"]) == 0
     assert read(tmp_path / "text.parquet") == RUN

@@ -227,6 +227,15 @@ def test_csv_has_a_row_per_request() -> None:
     assert len(rest) == 399
     assert (first["error"], first["ttft_s"], first["e2e_s"]) == ("timeout", "", "")
     assert (rest[0]["ttft_s"], rest[0]["output_tokens"], rest[0]["scheduled_s"]) == ("0.100000", "16", "0.050000")
+    part = replace(GOOD[0], session=3, turn=1, model="a", tenant="b", tokens_from="chunks")
+    (row,) = csv.DictReader(tabular.csv(recording([part])).splitlines())
+    assert [row[name] for name in ("session", "turn", "model", "tenant", "tokens_from")] == [
+        "3",
+        "1",
+        "a",
+        "b",
+        "chunks",
+    ]
 
 
 @pytest.mark.parametrize(("q", "value"), [(0, 1), (0.5, 2.5), (0.25, 1.75), (0.9, 3.7), (1, 4)])

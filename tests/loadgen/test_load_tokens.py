@@ -203,6 +203,13 @@ def test_a_tokenizer_that_is_nowhere_is_one_line(name: str, tmp_path: Path) -> N
     assert done.stderr.count("\n") == 1
 
 
+def test_a_device_does_not_give_way_to_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """Records that go nowhere cannot be written anew: told before anything is sent."""
+    assert main([*arguments(9, Path("/dev/null"), "any"), "--force"]) == 2
+    assert "/dev/null: is no file" in capsys.readouterr().err
+    assert Path("/dev/null").is_char_device()
+
+
 def test_without_the_package_the_command_to_install_it_is_told(tmp_path: Path) -> None:
     """The extra is imported only when asked for."""
     code = "import sys; sys.modules['tokenizers'] = None; from loadgen.cli import main; sys.exit(main(sys.argv[1:]))"
