@@ -1,6 +1,7 @@
 """The arguments of `slo-load baseline`, and the way from them to a folder of files."""
 
 import argparse
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--engine-command", default=engine.COMMAND, metavar="COMMAND", help="what starts the engine (default: "
         "%(default)s); what stands after -- is put at its end")  # fmt: skip
     add("--engine", type=target_url, metavar="URL", help="measure this running engine instead of starting one")
-    add("--gpu", default="auto", metavar="SOURCE", help="where the sidecar reads GPUs: auto (default), nvml, dcgm, "
-        "none; anything but auto and none must show one")  # fmt: skip
+    add("--gpu", choices=("auto", "nvml", "dcgm", "none"), default="auto", help="where the sidecar reads GPUs; with "
+        "nvml or dcgm there must be one (default: auto)")  # fmt: skip
     add("--dcgm-url", metavar="URL", help="dcgm-exporter of this machine, for --gpu dcgm")
     add("--slo", type=Path, default=SPEC, metavar="SPEC", help="what must hold at capacity (default: the chat spec)")
     add("--budget", type=positive, default=600.0, metavar="S", help="for the capacity search (default: %(default)g s)")
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         summary = _Making(args, made).measure()
         folder = files.finish(made, args.out, summary, args.keep_records)
-    except (RunError, stack.DemoError, httpx.HTTPError) as error:
+    except (RunError, target.TargetError, stack.DemoError, httpx.HTTPError) as error:
         raise RunError(f"{error} (what there is: {made})") from None
     print_json(summary) if args.json else print(folder)
     return 0
@@ -105,11 +106,9 @@ class _Making:
             capacity = None if self.args.rate else load.capacity()
             rate = self.args.rate or self._rate(capacity or {})
             interval = load.run(rate)
-        self._call("slo-load", "report", "records.jsonl", "--slo", "spec.yaml", "--html", "report.html", "--markdown",
-                   out="report.md", fine=(0, 1, 3))  # fmt: skip
-        service = files.slug(found.model).replace(".", "-")
-        proposed = self._call("slo-gen", "propose", "records.jsonl", "--service", service, out="proposed.yaml",
-                              fine=(0, 1))  # fmt: skip
+        self.call("slo-load", "report", "records.jsonl", "--slo", "spec.yaml", "--html", "report.html", "--markdown",
+                  out="report.md", fine=(0, 1, 3))  # fmt: skip
+        proposed = self.call("slo-gen", "propose", "records.jsonl", out="proposed.yaml", fine=(0, 1))
         if not proposed:
             (self.folder / "proposed.yaml").unlink()
         return files.summary(self.folder, found, self.versions, self.commands, capacity, self._choice(rate)) | {
@@ -125,7 +124,7 @@ class _Making:
         listen = f"127.0.0.1:{stack.free_port()}"
         url = self.args.engine.url if self.args.engine else self._engine(started, f"http://{listen}/v1/traces")
         gpu = ["--gpu", self.args.gpu, *(("--dcgm-url", self.args.dcgm_url) if self.args.dcgm_url else ())]
-        self.commands.append(f"slo-exporter --engine {url} --listen {listen} --slo spec.yaml {' '.join(gpu)}")
+        self.commands.append(f"slo-exporter --engine {url} --listen {listen} --slo spec.yaml {shlex.join(gpu)}")
         return url, started.enter_context(stack.sidecar(self.folder, listen, url, gpu, self.folder / "spec.yaml"))
 
     def _engine(self, started: ExitStack, spans: str) -> str:
@@ -133,9 +132,9 @@ class _Making:
         port = stack.free_port()
         url = f"http://127.0.0.1:{port}"
         command = engine.arguments(self.args.engine_command, model, port, spans, self.args.engine_arguments)
-        self.commands.append(" ".join(command))
+        self.commands.append(shlex.join(command))
         self.versions = engine.versions(command)
-        _say(f"starting the engine, which takes minutes: {' '.join(command)}")
+        _say(f"starting the engine, which takes minutes: {shlex.join(command)}")
         started.enter_context(engine.running(command, model, self.folder, url))
         return url
 
@@ -156,9 +155,9 @@ class _Making:
                            "another --slo, or a --rate")  # fmt: skip
         return float(f"{passed * self.args.share:.3g}")
 
-    def _call(self, name: str, *arguments: str, out: str, fine: tuple[int, ...] = (0,)) -> bool:
+    def call(self, name: str, *arguments: str, out: str, fine: tuple[int, ...] = (0,)) -> bool:
         """Run a command of ours with its output in the file `out`; whether it ended with 0. Raises RunError."""
-        self.commands.append(" ".join([name, *arguments, ">", out]))
+        self.commands.append(f"{shlex.join([name, *arguments])} > {out}")
         with (self.folder / out).open("w") as output:
             done = subprocess.run(  # noqa: S603
                 [stack.command(name), *arguments], cwd=self.folder, stdout=output, check=False
@@ -204,8 +203,8 @@ class _Load:
         args = self.making.args
         pages = ("--metrics", f"{self.sidecar}/metrics", "--metrics", f"{self.url}/metrics")
         lengths = ("--prompt-tokens", args.prompt_tokens, "--output-tokens", args.output_tokens)
-        self.making._call("slo-load", command, "--target", self.url, "--model", self.model, *lengths, *pages, *flags,
-                          out=out, fine=fine)  # fmt: skip
+        self.making.call("slo-load", command, "--target", self.url, "--model", self.model, *lengths, *pages, *flags,
+                         out=out, fine=fine)  # fmt: skip
 
     def _reading(self) -> Reading:
         return read(httpx.get(f"{self.sidecar}/metrics", timeout=30, trust_env=False).raise_for_status().text)

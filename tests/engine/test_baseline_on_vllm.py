@@ -13,7 +13,7 @@ from slo.spec import load
 
 pytestmark = pytest.mark.engine
 
-SHARE = 0.5
+SHARE, STATED = 0.5, 6
 # What an engine on two cores keeps that it shares with everything else here.
 SPEC = """\
 apiVersion: llm-slo/v1
@@ -26,16 +26,26 @@ slos:
 
 @pytest.fixture(scope="module")
 def made(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a short baseline of the running engine."""
+    """The folder of a short baseline of the running engine.
+
+    On busy cores the client, which shares them, is too late for the search to be sure of any rate; then the command
+    says so, and the run is made at a stated rate.
+    """
     home = tmp_path_factory.mktemp("baseline")
     (home / "cpu.yaml").write_text(SPEC)
-    command = [BIN / "slo-load", "baseline", "--engine", stack.engine, "--gpu", "none", "--slo", home / "cpu.yaml",
-               "--budget", "45", "--start", "48", "--share", str(SHARE), "--duration", "15", "--keep-records",
-               "--prompt-tokens", "100", "--output-tokens", "16", "--out", home / "baselines"]  # fmt: skip
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    done = _baseline(stack.engine, home, "--budget", "45", "--start", "48", "--share", str(SHARE))
+    if done.returncode:
+        assert "no rate is known to meet" in done.stderr, done.stderr
+        done = _baseline(stack.engine, home, "--rate", str(STATED))
     assert done.returncode == 0, done.stderr
-    print(done.stderr)
     return Path(done.stdout.strip())
+
+
+def _baseline(engine: str, home: Path, *load: str) -> "subprocess.CompletedProcess[str]":
+    command = [BIN / "slo-load", "baseline", "--engine", engine, "--gpu", "none", "--slo", home / "cpu.yaml", *load,
+               "--duration", "15", "--prompt-tokens", "100", "--output-tokens", "16", "--keep-records",
+               "--out", home / "baselines"]  # fmt: skip
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
 
 
 def summary(made: Path) -> dict[str, Any]:
@@ -54,10 +64,9 @@ def test_it_is_filed_under_hardware_and_model(made: Path) -> None:
 
 
 def test_the_run_is_at_its_share_of_the_capacity(made: Path) -> None:
-    """The rate that surely met the spec, times the share; about so much was sent, and the baseline knows it."""
-    passed = summary(made)["capacity"]["passed"]
-    rate = summary(made)["run"]["requests_per_second"]
-    assert rate == pytest.approx(SHARE * passed, rel=0.01)
+    """The rate that surely met the spec, times the share; so much was asked for, and the baseline knows it."""
+    capacity, rate = summary(made)["capacity"], summary(made)["run"]["requests_per_second"]
+    assert rate == pytest.approx(SHARE * capacity["passed"] if capacity else STATED, rel=0.01)
     (kept,) = baseline.read(made / "baseline.json")
     assert kept.load.rate == rate
     assert kept.summary.outcomes == {"ok": kept.summary.requests}
