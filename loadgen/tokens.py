@@ -1,5 +1,6 @@
 """Output tokens counted by a local tokenizer: after the run, from the texts that its records kept for that."""
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -11,6 +12,8 @@ from typing import Any
 from loadgen.record import RequestRecord, decode, encode
 
 _AT_ONCE = 1_000
+# What can be a name on the Hub: `model` or `owner/model`. The Hub is asked six times; a wrong path need not wait for it.
+_ON_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(?<!\.json)")
 
 
 def load(name: str) -> Any:
@@ -21,6 +24,8 @@ def load(name: str) -> Any:
     from tokenizers import Tokenizer  # an extra, and slow to load
 
     path = Path(name) / "tokenizer.json" if Path(name).is_dir() else Path(name)
+    if not path.exists() and (path != Path(name) or not _ON_HUB.fullmatch(name)):
+        raise ValueError(f"{path}: no such file")
     try:
         found = Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(name)
     except Exception as error:  # the library raises nothing narrower

@@ -190,8 +190,17 @@ def test_a_run_with_a_tokenizer(workers: str, tmp_path: Path, capsys: pytest.Cap
     assert {record.text for record in found.records} == {None}
 
 
-@pytest.mark.parametrize("name", ["no/such-model", "/no/such/tokenizer.json"])
-def test_a_tokenizer_that_is_nowhere_is_one_line(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("no/such-model", "no/such-model: no file, and no tokenizer that the Hugging Face Hub gives: "),
+        ("no/tokenizer.json", "no/tokenizer.json: no such file\n"),
+        ("/no/such", "/no/such: no such file\n"),
+        ("tests", "tests/tokenizer.json: no such file\n"),
+        ("pyproject.toml", "pyproject.toml: no tokenizer.json: "),
+    ],
+)
+def test_a_tokenizer_that_is_nowhere_is_one_line(name: str, told: str, tmp_path: Path) -> None:
     """Before anything is sent, with what was looked for."""
     pytest.importorskip("tokenizers")
     code = "import sys; from loadgen.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -199,7 +208,7 @@ def test_a_tokenizer_that_is_nowhere_is_one_line(name: str, tmp_path: Path) -> N
     env = {"HF_HUB_OFFLINE": "1", "PATH": "", "HOME": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=env, cwd=Path(__file__).parents[2])
     assert done.returncode == 2
-    assert done.stderr.startswith(f"slo-load run: --tokenizer {name}: no file, and no tokenizer that the Hugging Face")
+    assert done.stderr.startswith(f"slo-load run: --tokenizer {told}")
     assert done.stderr.count("\n") == 1
 
 
