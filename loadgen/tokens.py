@@ -12,7 +12,7 @@ from typing import Any
 from loadgen.record import RequestRecord, decode, encode
 
 _AT_ONCE = 1_000
-# What can be a name on the Hub: `model` or `owner/model`. The Hub is asked six times; a wrong path need not wait for it.
+# What can be a name on the Hub: `model` or `owner/model`. The Hub is asked six times; wrong paths need not wait for it.
 _ON_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(?<!\.json)")
 
 
