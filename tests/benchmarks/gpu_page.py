@@ -13,6 +13,7 @@ It runs on the simulator and on a CPU as well, to try it out; what such a page s
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -193,8 +194,9 @@ def markdown(result: Mapping[str, Any]) -> str:
     lines += ["## Headroom of the load generator", "", *_table(result["headroom"]), ""]
     lines += [
         f"At the engine's limit, {top['tokens_per_second']:.0f} tokens/s, the busiest of {top['client_processes']} "
-        f"client processes used {top['client_cpu_share']:.0%} of a core: it could do "
-        f"{1 / top['client_cpu_share']:.1f} times as much.",
+        f"client processes used {top['client_cpu_share']:.0%} of a core and its event loop was "
+        f"{top['client_loop_lag_p99_ms'] or 0:.0f} ms late (p99). Where that is a few ms, it could do "
+        f"{1 / top['client_cpu_share']:.1f} times as much; where not, others took its core.",
         "",
         "## Energy",
         "",
@@ -241,7 +243,7 @@ def started(args: argparse.Namespace, folder: Path) -> Iterator[tuple[effect.Tar
     )
     with engine.running(command, model, folder, url):
         target = effect.Target(url, spans, model.served, gpu=args.gpu, **load)
-        yield target, [" ".join(command)], engine.versions(command)
+        yield target, [shlex.join(command)], engine.versions(command)
 
 
 def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -257,7 +259,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         pairs = effect.measure_running(target._replace(concurrency=limit), args.pairs, args.seconds)
     return {
         "model": target.model,
-        "commands": [*commands, " ".join(sys.argv)],
+        "commands": [*commands, shlex.join(sys.argv)],
         "versions": versions,
         "headroom": levels,
         **result,
