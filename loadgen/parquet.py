@@ -3,7 +3,9 @@
 Header, samples and footer are in the file's metadata, as the lines that they are in JSONL.
 """
 
+from array import array
 from collections.abc import Sequence
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -71,15 +73,24 @@ def write(file: BinaryIO, recording: Recording) -> None:
 
 
 def _table(records: Sequence[RequestRecord]) -> pa.Table:
-    columns = [pa.array([_plain(getattr(r, field.name)) for r in records], field.type) for field in _SCHEMA]
+    columns = [_column([getattr(record, field.name) for record in records], field.type) for field in _SCHEMA]
     return pa.Table.from_arrays(columns, schema=_SCHEMA)
 
 
-def _plain(value: Any) -> Any:
-    """What Arrow takes: a list for a sequence, and text without halves of characters."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return list(value) if isinstance(value, Sequence) else value
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_list(kind):
+        numbers = pa.py_buffer(array("q", chain.from_iterable(values)))
+        ends = pa.array(accumulate(map(len, values), initial=0), pa.int32())
+        flat = pa.Array.from_buffers(_WHOLE, ends[-1].as_py(), [None, numbers])
+        return pa.ListArray.from_arrays(ends, flat)
+    if kind == _TEXT:
+        return pa.array([value and _unicode(value) for value in values], kind)
+    return pa.array(values, kind)
+
+
+def _unicode(text: str) -> str:
+    """Without halves of characters, which JSON can hold and Parquet cannot."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def read(path: Path) -> Recording:
