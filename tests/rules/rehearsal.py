@@ -60,12 +60,17 @@ class Stage:
         return len(self.prometheus.instant(expr, time.time()))
 
 
+def came(ready: Callable[[], bool], seconds: float) -> bool:
+    """Wait for a condition; whether it came true in time."""
+    deadline = time.monotonic() + seconds
+    while not (done := ready()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return done
+
+
 def eventually(what: str, ready: Callable[[], bool], seconds: float) -> None:
     """Wait for a condition; fail with its name when it does not come true in time."""
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.2)
+    assert came(ready, seconds), f"{what}: not within {seconds:g} s"
 
 
 @contextmanager
