@@ -98,15 +98,10 @@ class Events:
         self._stamps: list[int] = []
         self._ends: list[int] = []
         self._begin = self._at = self._piece = 0
+        self.refill()
 
     def next(self) -> tuple[int, bytes] | None:
         """Stamp and data of the next event; None when there is none yet. One without its blank line is dropped."""
-        found = self._next()
-        while found is None and self._refill():
-            found = self._next()
-        return found
-
-    def _next(self) -> tuple[int, bytes] | None:
         data: list[bytes] = []
         self._begin = self._at
         while match := _LINE.match(self._body, self._at):
@@ -120,7 +115,7 @@ class Events:
         self._at = self._begin
         return None
 
-    def _refill(self) -> bool:
+    def refill(self) -> bool:
         """Put what came since behind what was not read; whether there was anything."""
         stamps, pieces = self._source.take()
         if not pieces:
@@ -174,22 +169,24 @@ def events(body: Body) -> Iterator[tuple[int, bytes]]:
 
 def _read_stream(reply: Reply, stream: Events) -> Steps[None]:
     """Parse events as JSON; those that differ from a parsed one in nothing but the text in it need no parsing."""
-    parsed = 0
-    while (event := (yield from _await(stream))) and event[1] != b"[DONE]":
-        frame = _read_event(reply, *event, stream.raw)
+    parsed, frame = 0, None
+    while True:
         while frame and _take_alike(reply, stream, frame) == _MATCHED_AT_ONCE:
             yield False
+        event = stream.next()
+        if event is None:
+            if stream.ended:
+                return
+            if not stream.refill():
+                yield True
+            continue
+        if event[1] == b"[DONE]":
+            reply.ended = True
+            return
+        frame = _read_event(reply, *event, stream.raw)
         parsed += 1
         if parsed % _PARSED_AT_ONCE == 0:
             yield False
-    reply.ended = reply.ended or event is not None
-
-
-def _await(stream: Events) -> Steps[tuple[int, bytes] | None]:
-    """The next event; None when there will be none."""
-    while (event := stream.next()) is None and not stream.ended:
-        yield True
-    return event
 
 
 def _take_alike(reply: Reply, stream: Events, frame: Frame) -> int:

@@ -32,7 +32,7 @@ _PREPARED = 64
 _SENT_AT_ONCE = 16
 _WATCH_SECONDS = 0.02
 # An answer of which so many pieces wait to be read need not have ended for that.
-_GROWTH_SECONDS, _MOST_PIECES = 0.1, 32
+_GROWTH_SECONDS, _MOST_PIECES = 0.1, 16
 
 Write = Callable[[Line], None]
 # Called when all is ready; tells at which reading of `perf_counter_ns` to begin.
