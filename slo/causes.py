@@ -10,6 +10,7 @@ from slo import catalog, recorded
 from slo.catalog import Metric
 from slo.promql import EXPORTER, Matcher, Scope, Selector, aggregate, duration, sum_rate
 from slo.rule import RecordingRule, RuleGroup
+from slo.sli.slices import tokens_before_and_now
 from slo.spec import Spec
 from slo.windows import MINUTE
 
@@ -59,15 +60,12 @@ def _rendered(expr: _Expr, scope: Scope) -> str | None:
 def busy_engines_without_tokens(seconds: int, by: Sequence[str], scope: Scope) -> str:
     """PromQL: requests in flight, per `by`, where for `seconds` there were some and no token came."""
     window = duration(seconds)
-    waiting, running, tokens = (
-        aggregate("sum", scope.over(function, Selector(metric), window), by)
-        for function, metric in (
-            ("min_over_time", catalog.WAITING),
-            ("min_over_time", catalog.RUNNING),
-            ("increase", catalog.GENERATION_TOKENS),
-        )
+    waiting, running = (
+        aggregate("sum", scope.over("min_over_time", Selector(metric), window), by)
+        for metric in (catalog.WAITING, catalog.RUNNING)
     )
-    return f"{running} + {waiting} > 0 unless {tokens} > 0"
+    before, now = tokens_before_and_now(window, by, scope)
+    return f"{running} + {waiting} > 0 and {now} == {before}"
 
 
 # --- of engines ------------------------------------------------------------------------------------------------------

@@ -136,9 +136,8 @@ class StallSli(SliceSli):
         return aggregate("sum", self._busy(scope), scope.by_for(catalog.RUNNING))
 
     def good_slices(self, scope: Scope) -> str:
-        came = scope.over("increase", Selector(catalog.GENERATION_TOKENS), duration(self.within))
-        came = aggregate("sum", came, _each_engine(scope))
-        return aggregate("sum", f"{self._busy(scope)} * ({came} > bool 0)", scope.by_for(catalog.RUNNING))
+        before, now = tokens_before_and_now(duration(self.within), _each_engine(scope), scope)
+        return aggregate("sum", f"{self._busy(scope)} * ({now} != bool {before})", scope.by_for(catalog.RUNNING))
 
     def count(self, _requests: Sequence[Request], /) -> Count | None:
         """Always None: requests do not see which engine answers."""
@@ -147,8 +146,7 @@ class StallSli(SliceSli):
     def _busy(self, scope: Scope) -> str:
         window, each = duration(self.within), _each_engine(scope)
         # An engine that came up within the window has had no time to fail.
-        tokens = scope.over("last_over_time", Selector(catalog.GENERATION_TOKENS), SLICE, ago=window)
-        known = aggregate("sum", tokens, each)
+        known, _ = tokens_before_and_now(window, each, scope)
         return f"((({_least_requests(window, each, scope)}) >= bool 1) and {known})"
 
 
@@ -182,6 +180,16 @@ class SaturationSli(SliceSli):
 
     def _usage(self, scope: Scope) -> str:
         return scope.over("avg_over_time", Selector(catalog.KV_USAGE), SLICE)
+
+
+def tokens_before_and_now(window: str, by: Sequence[str], scope: Scope) -> tuple[str, str]:
+    """PromQL: all tokens made until a `window` ago, and until now.
+
+    An increase over the window would be none where scrapes were missed and the few that are left saw no token.
+    """
+    tokens = Selector(catalog.GENERATION_TOKENS)
+    before = scope.over("last_over_time", tokens, SLICE, ago=window)
+    return aggregate("sum", before, by), aggregate("sum", scope.over("last_over_time", tokens, window), by)
 
 
 def _each_engine(scope: Scope) -> tuple[str, ...]:
