@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from exporters import economics, engine_sources, fetch, gpu_sources
-from exporters.exact import MAX_LABEL_SETS
-from exporters.push import with_path
-from exporters.runner import GRPC
+from exporters.engines import fetch
+from exporters.engines import sources as engine_sources
+from exporters.gpus import economics
+from exporters.gpus import sources as gpu_sources
+from exporters.serving.push import with_path
+from exporters.serving.runner import GRPC
+from exporters.spans.exact import MAX_LABEL_SETS
 from slo.engines import ENGINES
 
 T = TypeVar("T")

@@ -14,11 +14,18 @@ from typing import NoReturn
 
 import pynvml
 
-from exporters import arguments, check, describe, economics, engine_sources, fetch, gpu_sources, runner
+from exporters import arguments, check
 from exporters.collector import Collector, Source
+from exporters.describe import engines as describe
 from exporters.ending import Limits
+from exporters.engines import fetch
+from exporters.engines import sources as engine_sources
+from exporters.gpus import economics
+from exporters.gpus import sources as gpu_sources
 from exporters.model import EngineScrape, GpuScrape, UsageError
-from slo import spec, stdout
+from exporters.serving import runner
+from slo import stdout
+from slo.spec import model as spec
 
 USAGE = 2
 

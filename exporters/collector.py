@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from exporters.economics import Ledger, Usage
 from exporters.ending import Limits
+from exporters.gpus.economics import Ledger, Usage
 from exporters.model import EngineScrape, GpuReading, GpuScrape, RawFamilies, SourceError, SourceStatus
 
 T = TypeVar("T")

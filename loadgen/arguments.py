@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from loadgen import target
-from loadgen.measure import RunError
-from loadgen.steady import Rule
+from loadgen.results.steady import Rule
+from loadgen.running.measure import RunError
+from loadgen.wire import target
 
 
 def target_url(text: str) -> target.Target:

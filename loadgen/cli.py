@@ -6,16 +6,22 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadgen import baseline, convert, judging, options, record, report, sizing, target
 from loadgen.arguments import print_json, save, terminal_width
 from loadgen.baselining import command as baselining
+from loadgen.capacity import sizing
 from loadgen.demo import command as demo
-from loadgen.measure import RunError, measure
-from loadgen.record import plain
+from loadgen.reports import command as judging
+from loadgen.reports import convert, report
+from loadgen.results import baseline, record
+from loadgen.results.record import plain
+from loadgen.results.summary import summarize
+from loadgen.running import options
+from loadgen.running.measure import RunError, measure
 from loadgen.simulator import command as simulator
 from loadgen.simulator.command import address
-from loadgen.summary import summarize
-from slo import spec, stdout
+from loadgen.wire import target
+from slo import stdout
+from slo.spec import model as spec
 
 _USAGE, _INCONCLUSIVE, _INTERRUPTED = 2, 3, 130
 
@@ -58,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
 def _export_spans(recording: record.Recording) -> None:
     if not any(name.startswith("OTEL_EXPORTER_OTLP") for name in os.environ):
         return
-    from loadgen import spans  # as much to import as all the rest
+    from loadgen.running import spans
 
     if spans.wanted(os.environ):
         sent, of = spans.export(recording)

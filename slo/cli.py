@@ -9,7 +9,7 @@ from typing import NoReturn
 from slo import stdout
 from slo.commands import backtest, build, check, explain, openslo_export, openslo_import, propose, push, status, test
 from slo.commands.common import UsageError
-from slo.spec import SpecError
+from slo.spec.model import SpecError
 
 USAGE = 2
 COMMANDS = (build, check, explain, test, push, status, propose, backtest, openslo_import, openslo_export)

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from exporters.exact import SpanMetrics
 from exporters.model import SpanBatch, SpanFacts
-from loadgen.exposition import Interval, Reading, read
-from loadgen.record import ErrorCategory, RequestRecord
+from exporters.spans.exact import SpanMetrics
+from loadgen.results.exposition import Interval, Reading, read
+from loadgen.results.record import ErrorCategory, RequestRecord
 from slo import catalog
 from slo.sli import AvailabilitySli, Count, GoodputSli, LatencySli, RequestSli, exact_terms
-from slo.spec import Slo, load
+from slo.spec.model import Slo, load
 
 MS = 1_000_000
 SLOS = load(Path(__file__).parents[1] / "slo" / "specs" / "chat.yaml").slos

@@ -7,8 +7,9 @@ import promql_parser
 import pytest
 import yaml
 
-from slo import catalog, latency, recorded
+from slo import catalog
 from slo.cli import main
+from slo.rules import latency, recorded
 
 ROOT = Path(__file__).parents[1]
 SPECS = [str(path) for path in sorted((ROOT / "slo" / "specs").glob("*.yaml"), reverse=True)]

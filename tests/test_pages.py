@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from loadgen.arrivals import Load
-from loadgen.page import page as report_page
-from loadgen.record import Client, Fingerprint, Footer, Header, Recording, RequestRecord, Sample
-from loadgen.steady import steady
-from loadgen.summary import summarize
-from loadgen.verdict import judge
-from loadgen.workload import Workload
+from loadgen.judging.verdict import judge
+from loadgen.reports.page import page as report_page
+from loadgen.results.record import Client, Fingerprint, Footer, Header, Recording, RequestRecord, Sample
+from loadgen.results.steady import steady
+from loadgen.results.summary import summarize
+from loadgen.traffic.arrivals import Load
+from loadgen.traffic.workload import Workload
 from slo import catalog
+from slo.live.status import Status
+from slo.live.status_page import page as status_page
 from slo.sli import GoodputSli
-from slo.spec import load
-from slo.status import Status
-from slo.status_page import page as status_page
+from slo.spec.model import load
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [

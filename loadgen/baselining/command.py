@@ -13,15 +13,16 @@ from typing import Any
 
 import httpx
 
-from loadgen import target
 from loadgen.arguments import positive, print_json, target_url
 from loadgen.baselining import engine, files, table
 from loadgen.demo import stack
-from loadgen.exposition import Interval, Reading, read
-from loadgen.measure import RunError
-from loadgen.record import Fingerprint
-from slo import catalog, spec
+from loadgen.results.exposition import Interval, Reading, read
+from loadgen.results.record import Fingerprint
+from loadgen.running.measure import RunError
+from loadgen.wire import target
+from slo import catalog
 from slo.promql import Selector
+from slo.spec import model as spec
 
 SPEC = Path(__file__).parents[2] / "slo" / "specs" / "chat.yaml"
 _WARM_UP = ("--concurrency", "4", "--requests", "8", "--seed", "0")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loadgen.baselining import random_model
 from loadgen.demo import stack
-from loadgen.measure import RunError
+from loadgen.running.measure import RunError
 
 COMMAND = "python -m vllm.entrypoints.openai.api_server"
 # Reading 140 GB of weights, compiling and capturing graphs takes minutes; nothing sound takes longer.

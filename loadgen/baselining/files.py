@@ -11,10 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from loadgen.arrivals import NS
 from loadgen.baselining import random_model
-from loadgen.measure import RunError
-from loadgen.record import Fingerprint, plain
+from loadgen.results.record import Fingerprint, plain
+from loadgen.running.measure import RunError
+from loadgen.traffic.arrivals import NS
 
 FORMAT, VERSION = "llm-slo-baseline-summary", 1
 # What stays of a baseline in the making; records.jsonl does when asked for.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loadgen.prompts import WORDS
+from loadgen.traffic.prompts import WORDS
 
 PREFIX = "random:"
 # Stands in the served name, and so in every fingerprint: a run of such a model compares with no run of a real one.

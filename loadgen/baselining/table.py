@@ -6,7 +6,7 @@ from typing import Any
 
 from loadgen.arguments import save
 from loadgen.baselining import files
-from loadgen.charts import Series, chart
+from loadgen.reports.charts import Series, chart
 
 NONE = "No baseline ships yet: none was made on a GPU so far."
 _HEAD = ("GPU", "model", "engine", "tokens", "capacity, 1/s", "run at, 1/s", "output tokens/s", "TTFT p50 / p90, ms",

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import httpx
 
-from loadgen import record
 from loadgen.demo import stack, table, views
 from loadgen.demo.stack import DemoError
-from loadgen.exposition import Interval, Reading, read
-from loadgen.verdict import Outcome, Verdict, judge
-from slo import catalog, recorded
+from loadgen.judging.regression import Outcome
+from loadgen.judging.verdict import Verdict, judge
+from loadgen.results import record
+from loadgen.results.exposition import Interval, Reading, read
+from slo import catalog
 from slo.promql import Selector
-from slo.spec import Slo, Spec, SpecError, load
+from slo.rules import recorded
+from slo.spec.model import Slo, Spec, SpecError, load
 
 SPEC = Path(__file__).parents[2] / "slo" / "specs" / "chat.yaml"
 SPAN_SECONDS = 15.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from loadgen.demo.views import View
 from slo.sli import Count
-from slo.spec import Slo
+from slo.spec.model import Slo
 
 HEADINGS = ("SLO", "promise", "client", "engine metrics", "spans", "budget left", "verdict")
 

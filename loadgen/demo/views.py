@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from loadgen.exposition import Interval, Reading
-from loadgen.record import Recording
-from loadgen.summary import summarize
+from loadgen.results.exposition import Interval, Reading
+from loadgen.results.record import Recording
+from loadgen.results.summary import summarize
 from slo import catalog
 from slo.promql import Selector
 from slo.sli import Count, GoodputSli, LatencySli, RequestSli, SaturationSli, ThroughputSli, exact_terms
-from slo.spec import EVENT_SLIS, Slo
+from slo.spec.model import EVENT_SLIS, Slo
 
 _SPAN_HISTOGRAM = {
     catalog.TTFT.name: catalog.SPAN_TTFT,

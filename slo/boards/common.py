@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from slo import catalog, recorded
+from slo import catalog
+from slo.boards.layout import Annotation, Dashboard, Row, Variable
+from slo.boards.panel import Text, Thresholds
 from slo.catalog import Metric
-from slo.layout import Annotation, Dashboard, Row, Variable
-from slo.panel import Text, Thresholds
 from slo.promql import Matcher, aggregate
+from slo.rules import recorded
 
 TAG = "llm-slo"
 INTERVAL = "$__rate_interval"

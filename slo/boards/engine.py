@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from slo import catalog
 from slo.boards import common
 from slo.boards.common import TOKENS_PER_SECOND, buckets, gauge, mean, quantile, rate, ratio, series, with_exemplars
+from slo.boards.layout import Dashboard, Row
+from slo.boards.panel import Panel, Target, Text
+from slo.boards.panels import heatmap, stat, state_timeline, timeseries
 from slo.catalog import Metric
-from slo.layout import Dashboard, Row
-from slo.panel import Panel, Target, Text
-from slo.panels import heatmap, stat, state_timeline, timeseries
 from slo.promql import Matcher, aggregate
 from slo.sli import GENERATION_HANDLERS, GoodputSli, LatencySli
-from slo.spec import Slo, Spec
+from slo.spec.model import Slo, Spec
 
 _MODEL = "model_name"
 _LEGEND = "{{model_name}}"

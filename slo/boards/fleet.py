@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
-from slo import catalog, recorded
+from slo import catalog
 from slo.boards import common
 from slo.boards.common import TOKENS_PER_SECOND, gauge, gpu_rate, link, of_models, quantile, rate
+from slo.boards.layout import Dashboard, Row
 from slo.boards.levels import Levels
-from slo.layout import Dashboard, Row
-from slo.panel import Column, Label, Panel, Target
-from slo.panels import table, timeseries
-from slo.recorded import BUDGET_LEFT, GOOD_1H, GOOD_5M, TOTAL_1H, TOTAL_5M
+from slo.boards.panel import Column, Label, Panel, Target
+from slo.boards.panels import table, timeseries
+from slo.rules import recorded
+from slo.rules.recorded import BUDGET_LEFT, GOOD_1H, GOOD_5M, TOTAL_1H, TOTAL_5M
 from slo.sli import GoodputSli
-from slo.spec import Spec
+from slo.spec.model import Spec
 
 _MODEL = "model_name"
 _LEGEND = "{{model_name}}"

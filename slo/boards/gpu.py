@@ -3,10 +3,10 @@
 from slo import catalog
 from slo.boards import common
 from slo.boards.common import INTERVAL, gauge, gpu_rate, link, of_models, rate, ratio, series
+from slo.boards.layout import Dashboard, Row
+from slo.boards.panel import Column, Label, Panel, Target, Text
+from slo.boards.panels import stat, state_timeline, table, timeseries
 from slo.catalog import Metric
-from slo.layout import Dashboard, Row
-from slo.panel import Column, Label, Panel, Target, Text
-from slo.panels import stat, state_timeline, table, timeseries
 
 _LEGEND = "{{instance}} GPU {{gpu}}"
 _HOT = 90

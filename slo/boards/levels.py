@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from slo import recorded
 from slo.boards.common import LOW_BUDGET, OF_MODEL, ratio
-from slo.panel import Label
+from slo.boards.panel import Label
 from slo.promql import aggregate, duration
-from slo.recorded import BUDGET_LEFT, ERROR_BUDGET
-from slo.spec import Spec
+from slo.rules import recorded
+from slo.rules.recorded import BUDGET_LEFT, ERROR_BUDGET
+from slo.spec.model import Spec
 
 _TITLES = {"slo": "SLO", "model_name": "Model"}
 

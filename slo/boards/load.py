@@ -1,6 +1,6 @@
 """A load test beside the engine's own view: what was asked for, what came back, and where the engine's knee is."""
 
-from slo import catalog, recorded
+from slo import catalog
 from slo.boards import common
 from slo.boards.common import (
     INTERVAL,
@@ -14,11 +14,12 @@ from slo.boards.common import (
     ratio,
     with_exemplars,
 )
+from slo.boards.layout import Dashboard, Row, Variable
+from slo.boards.panel import Column, Label, Panel, Target
+from slo.boards.panels import stat, table, timeseries, trend
 from slo.catalog import Metric
-from slo.layout import Dashboard, Row, Variable
-from slo.panel import Column, Label, Panel, Target
-from slo.panels import stat, table, timeseries, trend
 from slo.promql import Matcher, aggregate
+from slo.rules import recorded
 
 _LOAD = Variable(
     name="load",

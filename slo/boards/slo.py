@@ -3,16 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from slo import recorded
 from slo.boards import common
 from slo.boards.common import SHARE_DECIMALS
+from slo.boards.layout import Dashboard, Row, Variable
 from slo.boards.levels import Levels
-from slo.layout import Dashboard, Row, Variable
-from slo.panel import Panel, Target, Text
-from slo.panels import bargauge, stat, state_timeline, timeseries
+from slo.boards.panel import Panel, Target, Text
+from slo.boards.panels import bargauge, stat, state_timeline, timeseries
 from slo.promql import aggregate, duration
-from slo.recorded import BUDGET_LEFT, ERROR_BUDGET, GOOD_1H, GOOD_5M, GOOD_INCREASE, TOTAL_1H, TOTAL_5M, TOTAL_INCREASE
-from slo.spec import Spec
+from slo.rules import recorded
+from slo.rules.recorded import (
+    BUDGET_LEFT,
+    ERROR_BUDGET,
+    GOOD_1H,
+    GOOD_5M,
+    GOOD_INCREASE,
+    TOTAL_1H,
+    TOTAL_5M,
+    TOTAL_INCREASE,
+)
+from slo.spec.model import Spec
 from slo.windows import BURN_ALERTS
 
 _SLO = Variable(name="slo", label="SLO", query=f"label_values({ERROR_BUDGET}, slo)", multi=False)

@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from slo import incidents, tables
-from slo.backtest import Case, Score, best, candidates, case, score
+from slo import tables
 from slo.commands import common, flags, live
-from slo.history import from_prometheus, from_requests
+from slo.evidence import incidents
+from slo.evidence.backtest import Case, Score, best, candidates, case, score
+from slo.evidence.history import from_prometheus, from_requests
+from slo.evidence.replay import History, Policy
+from slo.evidence.runs import read_requests
 from slo.promql import duration
-from slo.replay import History, Policy
-from slo.runs import read_requests
-from slo.spec import Slo, Spec
+from slo.spec.model import Slo, Spec
 from slo.windows import BURN_ALERTS, DAY
 
 NAME, HELP = "backtest", "replay the alerts over the past: pages, misses, delays, and which policy would have done best"

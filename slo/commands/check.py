@@ -3,10 +3,13 @@
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
 
-from slo import artefacts, cost, exposition, grammar, scenarios
+from slo import grammar
 from slo.commands import common, flags
-from slo.rule import RuleGroup
-from slo.spec import Spec
+from slo.delivery import artefacts
+from slo.live import exposition
+from slo.rules import cost, scenarios
+from slo.rules.rule import RuleGroup
+from slo.spec.model import Spec
 
 NAME, HELP = "check", "check the specs, the rules they give, and that the files in --out are these"
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from slo import artefacts
 from slo.commands import flags
+from slo.delivery import artefacts
 from slo.engines import ENGINES
 from slo.promql import EXPORTER
-from slo.rule import Links, RuleGroup
-from slo.spec import Spec, load
+from slo.rules.rule import Links, RuleGroup
+from slo.spec.model import Spec, load
 
 
 class UsageError(Exception):

@@ -2,10 +2,10 @@
 
 import argparse
 
-from slo import explain
 from slo.commands import common
 from slo.promql import duration
-from slo.spec import Slo
+from slo.rules import explain
+from slo.spec.model import Slo
 from slo.windows import MIN_BAD_EVENTS
 
 NAME, HELP = "explain", "tell what each SLO promises, when its alerts come and what they need"

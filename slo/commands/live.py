@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slo.commands.common import UsageError
-from slo.prometheus import Prometheus, PrometheusError
+from slo.live.prometheus import Prometheus, PrometheusError
 
 
 def add_prometheus(parser: argparse.ArgumentParser, instead: tuple[str, str] | None = None) -> None:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from slo.commands import common, flags
-from slo.propose import Evidence, Proposal, propose
-from slo.runs import NS, Run, RunError, read
-from slo.spec import API_VERSION, PERIODS
+from slo.evidence.propose import Evidence, Proposal, propose
+from slo.evidence.runs import NS, Run, RunError, read
+from slo.spec.model import API_VERSION, PERIODS
 from slo.windows import LOWEST_CAP
 
 NAME, HELP = "propose", "propose a spec that load tests support"

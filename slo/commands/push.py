@@ -7,10 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from slo import mimir
+from slo.boards.dashboards import boards
 from slo.commands import common
-from slo.dashboards import boards
-from slo.mimir import Mimir, MimirError, RuleGroup
+from slo.delivery import mimir
+from slo.delivery.mimir import Mimir, MimirError, RuleGroup
 
 NAME, HELP = "push", "send the dashboards to a Grafana, or the rules to a Mimir"
 
@@ -66,7 +66,7 @@ def _push_boards(args: argparse.Namespace) -> int:
     wanted = list(boards(common.load_specs(args), args.datasource).values())
     token = _token(args.token_file)
     try:
-        from slo.push import Grafana, PushError, plan
+        from slo.delivery.grafana import Grafana, PushError, plan
     except ModuleNotFoundError:
         raise common.UsageError("pushing needs grafana-client: pip install 'llm-slo[grafana]'") from None
     try:

@@ -5,9 +5,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from slo import status_page, tables
+from slo import tables
 from slo.commands import common, live
-from slo.status import BURN_WINDOWS, Status, read
+from slo.live import status_page
+from slo.live.status import BURN_WINDOWS, Status, read
 
 NAME, HELP = "status", "show budget left, burn rates and time to exhaustion of every SLO, worst first"
 HEADER = ("SLO", "group", "budget left", *(f"burn {window}" for window in BURN_WINDOWS), "spent in", "firing")

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from slo import artefacts, scenarios
 from slo.commands import common
+from slo.delivery import artefacts
+from slo.rules import scenarios
 
 NAME, HELP = "test", "write promtool unit tests beside the rules, and run them where promtool is installed"
 

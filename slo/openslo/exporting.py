@@ -12,7 +12,7 @@ from slo.openslo.importing import RUNBOOK
 from slo.openslo.nodes import API_VERSION
 from slo.promql import Scope, duration, equals
 from slo.sli import exact
-from slo.spec import Slo, Spec
+from slo.spec.model import Slo, Spec
 
 
 def text(specs: Sequence[Spec], source: str) -> str:

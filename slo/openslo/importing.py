@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from slo.document import SpecError
 from slo.openslo import nodes, writing
 from slo.openslo.indicators import indicator
 from slo.openslo.nodes import Node
 from slo.openslo.writing import Imported
+from slo.spec.document import SpecError
 
 METHODS = ("Occurrences", "Timeslices", "RatioTimeslices")
 RUNBOOK = "llm-slo/runbook"

@@ -10,7 +10,7 @@ from slo.grammar import Read
 from slo.openslo.queries import MARK, Windowed, canonical
 from slo.promql import EXPORTER, Matcher, Scope
 from slo.sli import GENERATION_HANDLERS, AvailabilitySli, ItlSli, LatencySli, Sli
-from slo.spec import LATENCIES
+from slo.spec.model import LATENCIES
 
 # `1`, `1.0` and `1(\.0)?`, as sources and versions of Prometheus write an edge.
 _EDGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(\(\\\.0\)\?)?")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from slo import document
-from slo.document import MAX_BYTES, SpecError, Value
+from slo.spec import document
+from slo.spec.document import MAX_BYTES, SpecError, Value
 
 API_VERSION = "openslo/v1"
 KINDS = ("DataSource", "SLO", "SLI", "AlertPolicy", "AlertCondition", "AlertNotificationTarget", "Service")

@@ -6,12 +6,13 @@ from textwrap import indent
 
 import yaml
 
-from slo import document, spec
-from slo.document import SpecError
 from slo.openslo.indicators import Indicator
 from slo.openslo.native import Native
 from slo.openslo.nodes import Node
 from slo.promql import EXPORTER
+from slo.spec import document
+from slo.spec import model as spec
+from slo.spec.document import SpecError
 
 
 @dataclass(frozen=True, slots=True)

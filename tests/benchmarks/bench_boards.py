@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "slo"))
 from boards_as_read import BOARDS, Board, expressions, panels, selectors, substituted
 from small_servers import prometheus
 
-from slo import catalog, latency, recorded
+from slo import catalog
 from slo.catalog import Kind, Metric
 from slo.promql import EXPORTER, seconds
+from slo.rules import latency, recorded
 
 HOUR, SCRAPE = 3_600, 15
 CHOSEN = {"__rate_interval": "1m", "__range": "1h"}

@@ -8,15 +8,15 @@ schedule, as with the default seed, and each engine has noise of its own.
 import sys
 from collections import Counter
 
-from loadgen.arrivals import Load
-from loadgen.baseline import Baseline
-from loadgen.comparison import FALSE_ALARMS, compare
-from loadgen.record import Client, Fingerprint
-from loadgen.regression import POWER, Outcome
+from loadgen.judging.comparison import FALSE_ALARMS, compare
+from loadgen.judging.regression import POWER, Outcome
+from loadgen.results.baseline import Baseline
+from loadgen.results.record import Client, Fingerprint
+from loadgen.results.summary import Summary
 from loadgen.simulator.model import Engine, EngineConfig
 from loadgen.simulator.virtual import drive, poisson
-from loadgen.summary import Summary
-from loadgen.workload import Workload
+from loadgen.traffic.arrivals import Load
+from loadgen.traffic.workload import Workload
 
 RATE, PROMPT, OUTPUT = 10.0, 512, 64
 

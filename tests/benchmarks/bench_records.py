@@ -20,8 +20,8 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / 
 
 from load_header import header  # noqa: E402 (the folder is known only now)
 
-from loadgen.arrivals import NS, Load  # noqa: E402
-from loadgen.record import Footer, Lag, RequestRecord, append  # noqa: E402
+from loadgen.results.record import Footer, Lag, RequestRecord, append  # noqa: E402
+from loadgen.traffic.arrivals import NS, Load  # noqa: E402
 
 RATE = 500.0
 SPEC = Path(__file__).parents[2] / "slo" / "specs" / "chat.yaml"

@@ -31,12 +31,13 @@ from pathlib import Path
 
 import httpx
 
-from slo import artefacts, cost
-from slo.document import parse
+from slo.delivery import artefacts
 from slo.promql import seconds
-from slo.recorded import PERIOD_ERROR
-from slo.rule import AlertingRule, RecordingRule, RuleGroup
-from slo.spec import read
+from slo.rules import cost
+from slo.rules.recorded import PERIOD_ERROR
+from slo.rules.rule import AlertingRule, RecordingRule, RuleGroup
+from slo.spec.document import parse
+from slo.spec.model import read
 
 SCRAPE, DAY = 15, 86_400
 STEPS = DAY // SCRAPE

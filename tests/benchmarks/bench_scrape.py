@@ -24,8 +24,8 @@ from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters.engines import EngineParser
-from exporters.page import engine_text
+from exporters.engines.reader import EngineParser
+from exporters.serving.page import engine_text
 
 TESTS = Path(__file__).parents[1]
 CAPTURES = TESTS / "captures"

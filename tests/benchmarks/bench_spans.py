@@ -23,12 +23,13 @@ import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client import CollectorRegistry
 
-from exporters import otlp, otlp_grpc
 from exporters.collector import Collector
-from exporters.exact import SpanMetrics
-from exporters.intake import Intake
-from exporters.spans import SpanReader
-from slo import spec
+from exporters.serving import otlp_grpc
+from exporters.spans import otlp
+from exporters.spans.exact import SpanMetrics
+from exporters.spans.intake import Intake
+from exporters.spans.reader import SpanReader
+from slo.spec import model as spec
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "vllm-0.32.0-llm_request.otlp.pb"
 SPEC = """\

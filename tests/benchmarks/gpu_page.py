@@ -28,11 +28,11 @@ from typing import Any
 import bench_sidecar_effect as effect
 import httpx
 
-from loadgen import record
 from loadgen.baselining import engine
 from loadgen.demo import stack
-from loadgen.exposition import Interval, Reading, read
-from loadgen.summary import summarize
+from loadgen.results import record
+from loadgen.results.exposition import Interval, Reading, read
+from loadgen.results.summary import summarize
 from slo import catalog
 from slo.promql import Selector
 from slo.sli import LatencySli

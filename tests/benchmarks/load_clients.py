@@ -77,12 +77,12 @@ async def raw(port: int, concurrency: int, requests: int) -> Stamps:
 async def ours(port: int, concurrency: int, requests: int) -> Stamps:
     from io import FileIO
 
-    from loadgen.arrivals import Load
-    from loadgen.client import Address
-    from loadgen.job import Job, Wire
-    from loadgen.record import Client, Fingerprint, Header, Line, RequestRecord, append
-    from loadgen.runner import run
-    from loadgen.workload import Workload
+    from loadgen.results.record import Client, Fingerprint, Header, Line, RequestRecord, append
+    from loadgen.running.job import Job, Wire
+    from loadgen.running.runner import run
+    from loadgen.traffic.arrivals import Load
+    from loadgen.traffic.workload import Workload
+    from loadgen.wire.client import Address
 
     header = Header(
         started_unix_ns=0, target="", timeout=60, workload=Workload(prompt_tokens=64),

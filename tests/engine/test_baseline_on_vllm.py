@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from conftest import BIN, Stack
 
-from loadgen import baseline
-from slo.spec import load
+from loadgen.results import baseline
+from slo.spec.model import load
 
 pytestmark = pytest.mark.engine
 

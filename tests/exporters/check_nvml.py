@@ -31,9 +31,9 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 from nvml_replay import Replay  # noqa: E402
 from record_nvml import record  # noqa: E402
 
-from exporters.cells import Cell  # noqa: E402
+from exporters.gpus.cells import Cell  # noqa: E402
+from exporters.gpus.nvml import NvmlReader  # noqa: E402
 from exporters.model import GpuReading, SourceError  # noqa: E402
-from exporters.nvml import NvmlReader  # noqa: E402
 from slo import catalog  # noqa: E402
 from slo.gpus.table import throttle_reasons  # noqa: E402
 

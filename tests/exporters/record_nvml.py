@@ -17,8 +17,8 @@ import pynvml
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
 from nvml_replay import ALL_LINKS, _address, key  # noqa: E402
 
-from exporters.gpm import METRICS  # noqa: E402
-from exporters.nvml import NvmlReader  # noqa: E402
+from exporters.gpus.gpm import METRICS  # noqa: E402
+from exporters.gpus.nvml import NvmlReader  # noqa: E402
 
 # Answers that are not those of one call, or not the same twice.
 _LEFT_OUT = ("nvmlEvent", "nvmlShutdown", "nvmlGpmSampleAlloc")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters import describe
+from exporters.describe import engines as describe
 from slo import catalog
 from slo.engines import ENGINES
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporters.dialects import DIALECTS, detect
-from exporters.engines import EngineParser
+from exporters.engines.dialects import DIALECTS, detect
+from exporters.engines.reader import EngineParser
 from exporters.model import EngineScrape, SourceError
-from exporters.page import engine_text
+from exporters.serving.page import engine_text
 from slo import catalog
 from slo.engines import ENGINES
 from slo.engines.table import Engine

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.economics import Ledger, Price, price
+from exporters.gpus.economics import Ledger, Price, price
 from exporters.join import engine_gpus
 from exporters.model import EngineScrape, GpuReading
 

@@ -6,7 +6,7 @@ import pytest
 from exporter_servers import Upstream
 
 from exporters.cli import main
-from exporters.engine_sources import EngineUrl, engine_url
+from exporters.engines.sources import EngineUrl, engine_url
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from exporters.engines import EngineParser
+from exporters.engines.reader import EngineParser
 from exporters.model import EngineScrape, SourceError
-from exporters.page import engine_text
+from exporters.serving.page import engine_text
 from slo import catalog
 from slo.catalog import Metric
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from exporters.exact import MAX_LABEL_SETS, OTHER, SpanMetrics
 from exporters.model import SpanBatch, SpanFacts
+from exporters.spans.exact import MAX_LABEL_SETS, OTHER, SpanMetrics
 from slo import catalog
 from slo.sli import AvailabilitySli, GoodputSli, LatencySli
-from slo.spec import Slo
+from slo.spec.model import Slo
 
 TTFT = LatencySli(catalog.TTFT, 0.3)  # no bucket ends there: only spans can count it
 TPOT = LatencySli(catalog.TPOT, 0.05)

@@ -18,11 +18,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Exemplar
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from exporters import exemplars, page
 from exporters.collector import Snapshot
-from exporters.engines import EngineParser
-from exporters.exact import SpanMetrics
+from exporters.engines.reader import EngineParser
 from exporters.model import SpanBatch, SpanFacts
+from exporters.serving import page
+from exporters.spans import exemplars
+from exporters.spans.exact import SpanMetrics
 from slo import catalog
 
 CAPTURES = Path(__file__).parents[1] / "captures"

@@ -19,7 +19,8 @@ from exporter_servers import Upstream, wait_for
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters import fetch, otlp
+from exporters.engines import fetch
+from exporters.spans import otlp
 from slo import catalog
 
 TESTS = Path(__file__).parents[1]

@@ -15,8 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client import CollectorRegistry
 
-from exporters import forward
-from exporters.forward import Forwarder, Sampler
+from exporters.spans import forward
+from exporters.spans.forward import Forwarder, Sampler
 from slo import catalog
 
 dice = random.Random(7)
@@ -204,7 +204,7 @@ def test_an_hour_without_upstream(caplog: pytest.LogCaptureFixture) -> None:
     assert tally.sent + tally.unsent["queue_full"] == len(offered)
     assert tally.unsent["queue_full"] > 0
     assert arrived[-tally.sent :][-19:] == offered[-19:]
-    said = [record.getMessage() for record in caplog.records if record.name == "exporters.forward"]
+    said = [record.getMessage() for record in caplog.records if record.name == "exporters.spans.forward"]
     assert [line.rpartition(": ")[2] for line in said] == ["HTTP 503 Service Unavailable", "takes spans again"]
 
 

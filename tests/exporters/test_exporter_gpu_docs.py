@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters import describe
+from exporters.describe import engines as describe
 from slo.gpus import GPU_SOURCES
 
 DOC = Path(__file__).parents[2] / "docs" / "gpu.md"

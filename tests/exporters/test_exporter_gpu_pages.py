@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.gpu_pages import EXPORTERS, Pod, parse
+from exporters.gpus.pages import EXPORTERS, Pod, parse
 from exporters.join import serving
 from exporters.model import GpuReading, SourceError
 from slo import catalog

@@ -11,9 +11,10 @@ import pytest
 from exporter_servers import Upstream
 from nvml_replay import Replay, capture
 
-from exporters import fetch, gpu_sources
 from exporters.collector import Collector, Source, read
-from exporters.gpu_sources import GpuSources
+from exporters.engines import fetch
+from exporters.gpus import sources as gpu_sources
+from exporters.gpus.sources import GpuSources
 from exporters.model import GpuScrape, UsageError
 
 HANDWRITTEN = Path(__file__).parent / "handwritten"

@@ -8,11 +8,11 @@ from nvml_replay import Replay, capture
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from exporters import page
 from exporters.collector import Collector, Source
-from exporters.economics import Ledger, Price, Usage
+from exporters.gpus.economics import Ledger, Price, Usage
+from exporters.gpus.nvml import NvmlReader
 from exporters.model import EngineScrape, GpuReading, GpuScrape, SourceError
-from exporters.nvml import NvmlReader
+from exporters.serving import page
 from slo import catalog
 
 Series = dict[str, dict[tuple[str, ...], float]]

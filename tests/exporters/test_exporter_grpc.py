@@ -11,13 +11,14 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from prometheus_client import CollectorRegistry
 
-from exporters import otlp, otlp_grpc
-from exporters.access import Access
 from exporters.collector import Collector
-from exporters.exact import SpanMetrics
-from exporters.intake import Intake
 from exporters.model import UsageError
-from exporters.spans import SpanReader
+from exporters.serving import otlp_grpc
+from exporters.serving.access import Access
+from exporters.spans import otlp
+from exporters.spans.exact import SpanMetrics
+from exporters.spans.intake import Intake
+from exporters.spans.reader import SpanReader
 from slo import catalog
 
 CAPTURE = (Path(__file__).parents[1] / "captures" / "vllm-0.32.0-llm_request.otlp.pb").read_bytes()

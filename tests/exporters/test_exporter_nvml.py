@@ -10,10 +10,10 @@ from exporter_servers import wait_for
 from nvml_replay import Replay, capture
 from record_nvml import record
 
+from exporters.gpus.nvml import NvmlReader
+from exporters.gpus.ours import RollCall, Wanted
+from exporters.gpus.signals import CALLS, FIELDS, REASONS
 from exporters.model import GpuReading, GpuScrape, SourceError
-from exporters.nvml import NvmlReader
-from exporters.nvml_signals import CALLS, FIELDS, REASONS
-from exporters.ours import RollCall, Wanted
 from slo import catalog
 from slo.gpus import nvml as names
 

@@ -12,9 +12,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporters.engines import EngineParser
+from exporters.engines.reader import EngineParser
 from exporters.model import SourceError
-from exporters.page import engine_text
+from exporters.serving.page import engine_text
 from slo import catalog
 from slo.catalog import Kind, Metric
 

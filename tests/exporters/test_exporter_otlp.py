@@ -16,9 +16,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from exporters import otlp
 from exporters.model import SpanBatch, SpanFacts
-from exporters.spans import MAX_NAME, SeenSpans, SpanReader
+from exporters.spans import otlp
+from exporters.spans.reader import MAX_NAME, SeenSpans, SpanReader
 
 CAPTURE = (Path(__file__).parents[1] / "captures" / "vllm-0.32.0-llm_request.otlp.pb").read_bytes()
 FACTS = SpanFacts(

@@ -2,8 +2,8 @@
 
 import pytest
 
+from exporters.gpus.ours import RollCall, Wanted, wanted
 from exporters.model import GpuReading, GpuScrape, SourceError
-from exporters.ours import RollCall, Wanted, wanted
 
 BOARD, OTHER = GpuReading(uuid="GPU-aaaa", index="0"), GpuReading(uuid="GPU-bbbb", index="1")
 FIRST = GpuReading(uuid="MIG-1111", index="0:0", parent="GPU-aaaa")

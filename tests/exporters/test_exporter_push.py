@@ -12,11 +12,11 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, H
 from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporters import push
 from exporters.cli import main
 from exporters.collector import Snapshot
-from exporters.engines import EngineParser
+from exporters.engines.reader import EngineParser
 from exporters.model import GpuReading
+from exporters.serving import push
 from slo import catalog
 
 TESTS = Path(__file__).parents[1]

@@ -19,16 +19,19 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporters import engine_sources, fetch, gpu_sources, otlp
 from exporters.collector import Collector
-from exporters.engines import MAX_SERIES
-from exporters.exact import SpanMetrics
-from exporters.intake import Intake
-from exporters.server import create_app
-from exporters.spans import REQUEST_SPAN, SpanReader
+from exporters.engines import fetch
+from exporters.engines import sources as engine_sources
+from exporters.engines.reader import MAX_SERIES
+from exporters.gpus import sources as gpu_sources
+from exporters.serving.server import create_app
+from exporters.spans import otlp
+from exporters.spans.exact import SpanMetrics
+from exporters.spans.intake import Intake
+from exporters.spans.reader import REQUEST_SPAN, SpanReader
 from slo import catalog
 from slo.sli import LatencySli
-from slo.spec import Slo
+from slo.spec.model import Slo
 
 TESTS = Path(__file__).parents[1]
 PAGE = (TESTS / "captures" / "vllm-0.32.0-cpu.metrics").read_bytes()

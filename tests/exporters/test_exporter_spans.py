@@ -9,13 +9,13 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client import CollectorRegistry
 
-from exporters.exact import OTHER, SpanMetrics
 from exporters.model import SpanBatch
-from exporters.spans import SpanReader
+from exporters.spans.exact import OTHER, SpanMetrics
+from exporters.spans.reader import SpanReader
 from slo import catalog
 from slo.promql import Scope
 from slo.sli import LatencySli, exact
-from slo.spec import Slo
+from slo.spec.model import Slo
 
 SECOND = 1_000_000_000
 NOW = 1_800_000_000 * SECOND

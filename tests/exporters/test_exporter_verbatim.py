@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from exporters.engines.verbatim import RawParser, render
 from exporters.model import RawFamilies, SourceError
-from exporters.verbatim import RawParser, render
 
 TESTS = Path(__file__).parents[1]
 VLLM = (TESTS / "captures" / "vllm-0.32.0-cpu.metrics").read_bytes()

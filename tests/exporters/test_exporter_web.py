@@ -13,11 +13,11 @@ import pytest
 from exporter_process import running
 from exporter_servers import Upstream
 
-from exporters import web
-from exporters.access import Access
 from exporters.model import UsageError
+from exporters.serving import web
+from exporters.serving.access import Access
 from slo import catalog
-from slo.document import SpecError
+from slo.spec.document import SpecError
 
 TESTS = Path(__file__).parents[1]
 PAGE = (TESTS / "captures" / "vllm-0.32.0-cpu.metrics").read_bytes()

@@ -17,10 +17,10 @@ import atheris
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 with atheris.instrument_imports(include=["exporters"]):
-    from exporters.engines import EngineParser
+    from exporters.engines.reader import EngineParser
+    from exporters.engines.verbatim import RawParser, render
     from exporters.model import SourceError
-    from exporters.page import engine_text
-    from exporters.verbatim import RawParser, render
+    from exporters.serving.page import engine_text
 
 TESTS = Path(__file__).parents[1]
 PAGES = [*TESTS.glob("captures/*.metrics"), *TESTS.glob("exporters/handwritten/*.metrics")]

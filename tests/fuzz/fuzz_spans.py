@@ -23,12 +23,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 with atheris.instrument_imports(include=["exporters"]):
-    from exporters import otlp
     from exporters.collector import Snapshot
-    from exporters.exact import SpanMetrics
-    from exporters.forward import Sampler
-    from exporters.page import render
-    from exporters.spans import SpanReader
+    from exporters.serving.page import render
+    from exporters.spans import otlp
+    from exporters.spans.exact import SpanMetrics
+    from exporters.spans.forward import Sampler
+    from exporters.spans.reader import SpanReader
 
 CAPTURE = Path(__file__).parents[1] / "captures" / "vllm-0.32.0-llm_request.otlp.pb"
 SAMPLER = Sampler(0.5)

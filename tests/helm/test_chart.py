@@ -16,7 +16,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from slo.dashboards import FOLDER
+from slo.boards.dashboards import FOLDER
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm"

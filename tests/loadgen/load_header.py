@@ -1,8 +1,8 @@
 """The header of a made-up run."""
 
-from loadgen.arrivals import Load
-from loadgen.record import Client, Fingerprint, Header
-from loadgen.workload import Workload
+from loadgen.results.record import Client, Fingerprint, Header
+from loadgen.traffic.arrivals import Load
+from loadgen.traffic.workload import Workload
 
 
 def header(load: Load, timeout: float = 5.0, **workload: object) -> Header:

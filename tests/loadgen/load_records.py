@@ -5,8 +5,8 @@ from pathlib import Path
 
 from load_header import header
 
-from loadgen.arrivals import NS, Load
-from loadgen.record import ErrorCategory, Footer, Lag, Line, Recording, RequestRecord, encode
+from loadgen.results.record import ErrorCategory, Footer, Lag, Line, Recording, RequestRecord, encode
+from loadgen.traffic.arrivals import NS, Load
 
 RATE = 20.0
 LOAD = Load(rate=RATE, arrivals="constant", requests=100)

@@ -4,18 +4,21 @@ import asyncio
 import contextlib
 import json
 import ssl
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import pytest
 from load_header import header
 
-from loadgen.arrivals import Load
-from loadgen.client import Address, Tls
-from loadgen.conversation import Files
-from loadgen.job import Job, Wire
-from loadgen.record import Footer, Line, RequestRecord
-from loadgen.runner import run
+from loadgen.results.record import Footer, Line, RequestRecord
+from loadgen.running.job import Job, Wire
+from loadgen.running.runner import run
+from loadgen.traffic.arrivals import Load
+from loadgen.traffic.conversation import Files
+from loadgen.wire.client import Address, Tls
 
 
 @dataclass(frozen=True)
@@ -187,3 +190,18 @@ def measured(handler: Handler, load: Load = ONE, timeout: float = 5.0, **more: o
             return await drive(port, load, timeout, **more)
 
     return asyncio.run(both())
+
+
+def certified(folder: Path) -> tuple[ssl.SSLContext, str]:
+    """The context of a server called localhost or engine.test, and the file that its clients have to trust."""
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+               "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost",
+               "-addext", "subjectAltName=DNS:localhost,DNS:engine.test"]  # fmt: skip
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("needs openssl to make a certificate")
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_side.load_cert_chain(certificate, key)
+    return server_side, str(certificate)

@@ -11,7 +11,7 @@ from loadgen.cli import main
 from loadgen.demo import table
 from loadgen.demo.views import View
 from slo.sli import Count
-from slo.spec import load
+from slo.spec.model import load
 
 SPEC = Path(__file__).parents[2] / "slo" / "specs" / "chat.yaml"
 TTFT = load(SPEC).slos[0]

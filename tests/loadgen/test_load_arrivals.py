@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.arrivals import NS, Load, even, paced, parse_stages, uneven, until
+from loadgen.traffic.arrivals import NS, Load, even, paced, parse_stages, uneven, until
 
 N = 20_000
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from load_records import recording, request, saved
 
-from loadgen.baseline import BaselineError, encode, from_recording, read
-from loadgen.record import RequestRecord
-from loadgen.summary import quantile
+from loadgen.results.baseline import BaselineError, encode, from_recording, read
+from loadgen.results.record import RequestRecord
+from loadgen.results.summary import quantile
 
 
 def noisy(seed: int, number: int = 100) -> list[RequestRecord]:

@@ -11,9 +11,9 @@ import pytest
 
 from loadgen.baselining import files, random_model, table
 from loadgen.cli import main
-from loadgen.prompts import WORDS
-from loadgen.record import Fingerprint
-from slo.spec import load
+from loadgen.results.record import Fingerprint
+from loadgen.traffic.prompts import WORDS
+from slo.spec.model import load
 
 ENGINE = f"{sys.executable} {Path(__file__).with_name('engine_command.py')}"
 # As it can be written where the tests are run; the engine itself runs elsewhere.

@@ -8,11 +8,11 @@ import httpx
 import pytest
 from load_servers import Got, Handler, head, in_thread
 
-from loadgen.calibrate import Counter, Scale, fit
-from loadgen.conversation import Source
-from loadgen.prompts import WORDS
-from loadgen.target import Target, control
-from loadgen.workload import Endpoint, Workload
+from loadgen.traffic.calibrate import Counter, Scale, fit
+from loadgen.traffic.conversation import Source
+from loadgen.traffic.prompts import WORDS
+from loadgen.traffic.workload import Endpoint, Workload
+from loadgen.wire.target import Target, control
 
 TEMPLATE = 11
 

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from load_header import header
 from load_records import footer
 
-from loadgen.arrivals import NS, Load
-from loadgen.capacity import Capacity, Probe, ProbeError, Search
-from loadgen.record import Footer, Lag, Recording, RequestRecord
-from loadgen.regression import Outcome
-from loadgen.search import Promise, Share, add, falling, next_rate, share
+from loadgen.capacity.highest_rate import Capacity, Probe, ProbeError, Search
+from loadgen.capacity.search import Promise, Share, add, falling, next_rate, share
+from loadgen.capacity.sizing import scale_out_at, text
+from loadgen.judging.regression import Outcome
+from loadgen.results.record import Footer, Lag, Recording, RequestRecord
 from loadgen.simulator.model import Engine, EngineConfig, Request
 from loadgen.simulator.virtual import drive, poisson
-from loadgen.sizing import scale_out_at, text
+from loadgen.traffic.arrivals import NS, Load
 from slo import catalog
 from slo.sli import AvailabilitySli, LatencySli, ThroughputSli
-from slo.spec import Slo, Spec
+from slo.spec.model import Slo, Spec
 
 # Prefill alone takes 40 ms a request: above 25 requests a second nothing helps, and well below all is good.
 PROMPT, OUTPUT = 1000, 32

@@ -16,9 +16,9 @@ import pytest
 from load_records import footer, recording, request, saved
 from load_servers import Got, answer, chunk, delta, head, in_thread
 
-from loadgen import baseline
 from loadgen.cli import main
-from loadgen.record import read
+from loadgen.results import baseline
+from loadgen.results.record import read
 
 COMMAND = [sys.executable, "-c", "import sys; from loadgen.cli import main; sys.exit(main())"]
 ROOT = Path(__file__).parents[2]

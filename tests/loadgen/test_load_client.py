@@ -2,9 +2,7 @@
 
 import asyncio
 import socket
-import ssl
 import struct
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from load_servers import (
     Got,
     Handler,
     answer,
+    certified,
     chunk,
     delta,
     drive,
@@ -25,8 +24,8 @@ from load_servers import (
     says,
 )
 
-from loadgen.arrivals import Load
-from loadgen.client import Tls
+from loadgen.traffic.arrivals import Load
+from loadgen.wire.client import Tls
 
 PART = head() + chunk(delta(content=" a"))
 UNTIL_CLOSE = head(connection="close") + delta(content=" a") + DONE
@@ -174,22 +173,13 @@ def test_an_idle_connection_that_the_server_closed_is_not_used_again() -> None:
 
 def test_tls(tmp_path: Path) -> None:
     """The same over https, with the certificate checked against the host's name."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-               "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost",
-               "-addext", "subjectAltName=DNS:localhost"]  # fmt: skip
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("needs openssl to make a certificate")
-    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server_side.load_cert_chain(certificate, key)
+    server_side, certificate = certified(tmp_path)
 
     async def errors_with(trusted: Tls) -> set[str | None]:
         async with listening(says(answer(5)), ssl=server_side) as port:
             lines = await drive(port, Load(rate=100, arrivals="constant", requests=4), tls=trusted)
         return {record.error for record in lines.records}
 
-    assert asyncio.run(errors_with(Tls("localhost", str(certificate)))) == {None}
+    assert asyncio.run(errors_with(Tls("localhost", certificate))) == {None}
     assert asyncio.run(errors_with(Tls("localhost"))) == {"refused"}
-    assert asyncio.run(errors_with(Tls("other.host", str(certificate)))) == {"refused"}
+    assert asyncio.run(errors_with(Tls("other.host", certificate))) == {"refused"}

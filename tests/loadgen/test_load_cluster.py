@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from load_servers import Got, answer, head, in_thread
 
-from loadgen.record import Recording, read
+from loadgen.results.record import Recording, read
 
 pytest.importorskip("ray")
 ROOT = Path(__file__).parents[2]

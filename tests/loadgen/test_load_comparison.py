@@ -10,12 +10,12 @@ from dataclasses import replace
 import pytest
 from load_header import header
 
-from loadgen.arrivals import Load
-from loadgen.baseline import Baseline
-from loadgen.comparison import FALSE_ALARMS, Comparison, compare
-from loadgen.record import Fingerprint
-from loadgen.regression import Outcome, mean_spread, quantile_spread
-from loadgen.summary import Summary
+from loadgen.judging.comparison import FALSE_ALARMS, Comparison, compare
+from loadgen.judging.regression import Outcome, mean_spread, quantile_spread
+from loadgen.results.baseline import Baseline
+from loadgen.results.record import Fingerprint
+from loadgen.results.summary import Summary
+from loadgen.traffic.arrivals import Load
 
 LOAD = Load(rate=10.0, arrivals="poisson", requests=600)
 

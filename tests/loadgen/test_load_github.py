@@ -5,11 +5,11 @@ from pathlib import Path
 
 from load_records import footer, recording, request
 
-from loadgen.github import annotations, tell
-from loadgen.verdict import judge
+from loadgen.judging.verdict import judge
+from loadgen.reports.github import annotations, tell
 from slo import catalog
 from slo.sli import LatencySli
-from slo.spec import Slo, Spec
+from slo.spec.model import Slo, Spec
 
 SLO = Slo(service="chat", name="ttft", objective=0.95, sli=LatencySli(catalog.TTFT, 0.25))
 SPEC = Spec(service="chat", slos=(SLO,))

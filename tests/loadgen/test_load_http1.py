@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from load_servers import chunk
 
-from loadgen.http1 import HttpError, Response
+from loadgen.wire.http1 import HttpError, Response
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 # Data that looks like the terminator, an extension, an upper-case size, an early hint before and a trailer after.

@@ -16,9 +16,9 @@ from prometheus_client import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadgen.arrivals import Load
 from loadgen.cli import main
-from loadgen.live import Live, serving
+from loadgen.running.live import Live, serving
+from loadgen.traffic.arrivals import Load
 from slo import catalog
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from loadgen import options
-from loadgen.arrivals import Load
-from loadgen.measure import Plan, RunError
+from loadgen.running import options
+from loadgen.running.measure import Plan, RunError
+from loadgen.traffic.arrivals import Load
 
 
 def plan(*arguments: str, end: tuple[str, ...] = ("--requests", "5")) -> Plan:

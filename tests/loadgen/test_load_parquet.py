@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from load_records import footer, recording, request, save, saved
 
 from loadgen.cli import main
-from loadgen.record import Line, Recording, RequestRecord, Sample, read
+from loadgen.results.record import Line, Recording, RequestRecord, Sample, read
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
-parquet = pytest.importorskip("loadgen.parquet")
+parquet = pytest.importorskip("loadgen.results.parquet")
 
 WHOLE = st.integers(-(2**63), 2**63 - 1)
 SOME = st.none() | st.text(st.characters(exclude_categories=["Cs"]))

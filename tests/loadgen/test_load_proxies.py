@@ -2,23 +2,20 @@
 
 import asyncio
 import json
-import ssl
-import subprocess
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from load_servers import Got, Lines, answer, head, in_thread, job
+from load_servers import Got, Lines, answer, certified, head, in_thread, job
 from proxy_server import proxy
 
-from loadgen.arrivals import Load
 from loadgen.cli import main
-from loadgen.client import Address, Tls
-from loadgen.proxies import Proxies, Proxy, from_environment, parse
-from loadgen.record import Recording, RequestRecord, read
-from loadgen.runner import run
-from loadgen.tunnel import connect_request
+from loadgen.results.record import Recording, RequestRecord, read
+from loadgen.running.runner import run
+from loadgen.traffic.arrivals import Load
+from loadgen.wire.client import Address, Tls
+from loadgen.wire.proxies import Proxies, Proxy, from_environment, parse
+from loadgen.wire.tunnel import connect_request
 
 ONE, OTHER = Proxy("one", 3128), Proxy("other", 80, ("me", "p@ss"))
 ENV = {"http_proxy": "http://one:3128", "HTTPS_PROXY": "http://me:p%40ss@other"}
@@ -118,27 +115,11 @@ def test_the_environment_names_the_proxy(tmp_path: Path, monkeypatch: pytest.Mon
     assert "POST http://engine.test/v1/chat/completions HTTP/1.1" in seen.lines
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """Of engine.test, with its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    files = {"key": str(folder / "key.pem"), "cert": str(folder / "cert.pem")}
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-               "-keyout", files["key"], "-out", files["cert"], "-days", "2", "-subj", "/CN=engine.test",
-               "-addext", "subjectAltName=DNS:engine.test"]  # fmt: skip
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("needs openssl to make a certificate")
-    return files
-
-
-def test_tls_goes_through_a_tunnel(certificate: Mapping[str, str], tmp_path: Path) -> None:
+def test_tls_goes_through_a_tunnel(tmp_path: Path) -> None:
     """The certificate is that of the target; a connection is a tunnel, and each is kept."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate["cert"], certificate["key"])
-    with in_thread(engine, ssl=context) as upstream, proxy(upstream, "me:p@ss") as seen:
-        secure = ["--target", "https://engine.test", "--cacert", certificate["cert"]]
+    server_side, certificate = certified(tmp_path)
+    with in_thread(engine, ssl=server_side) as upstream, proxy(upstream, "me:p@ss") as seen:
+        secure = ["--target", "https://engine.test", "--cacert", certificate]
         run = through(seen.port, tmp_path, *secure)
     assert [record.error for record in run.records] == [None] * 20
     assert seen.lines == ["CONNECT engine.test:443 HTTP/1.1"] * 3  # control calls, two slots

@@ -10,18 +10,9 @@ from hypothesis import strategies as st
 from load_records import footer, recording, request, save, saved
 from load_servers import header
 
-from loadgen.arrivals import NS, Load
-from loadgen.record import (
-    ErrorCategory,
-    Fingerprint,
-    Header,
-    RecordError,
-    RequestRecord,
-    decode,
-    encode,
-    read,
-)
-from loadgen.stamps import compact
+from loadgen.results.record import ErrorCategory, Fingerprint, Header, RecordError, RequestRecord, decode, encode, read
+from loadgen.results.stamps import compact
+from loadgen.traffic.arrivals import NS, Load
 
 whole = st.integers(0, 2**62)
 text = st.text(max_size=20)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from load_servers import DONE, ROLE, delta, event, usage
 
-from loadgen.http1 import Body
-from loadgen.reply import Reply, events, read_reply
+from loadgen.wire.http1 import Body
+from loadgen.wire.reply import Reply, events, read_reply
 
 SSE = "text/event-stream; charset=utf-8"
 

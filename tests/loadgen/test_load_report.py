@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from load_header import header
 from load_records import footer, recording, request
 
-from loadgen import report, tabular
-from loadgen.arrivals import Load
-from loadgen.charts import Bar, Series, Span, chart, timeline
-from loadgen.levels import levels
-from loadgen.page import page
-from loadgen.record import Recording, RequestRecord, Sample
-from loadgen.summary import quantile, summarize
-from loadgen.verdict import Verdict, judge
+from loadgen.judging.verdict import Verdict, judge
+from loadgen.reports import report, tabular
+from loadgen.reports.charts import Bar, Series, Span, chart, timeline
+from loadgen.reports.page import page
+from loadgen.results.levels import levels
+from loadgen.results.record import Recording, RequestRecord, Sample
+from loadgen.results.summary import quantile, summarize
+from loadgen.traffic.arrivals import Load
 from slo import catalog
 from slo.sli import AvailabilitySli, GoodputSli, LatencySli, SaturationSli, ThroughputSli
-from slo.spec import Slo, Spec
+from slo.spec.model import Slo, Spec
 
 TTFT, TPOT = LatencySli(catalog.TTFT, 0.25), LatencySli(catalog.TPOT, 0.05)
 CHAT = Spec(

@@ -28,11 +28,11 @@ from load_servers import (
     says,
 )
 
-from loadgen.arrivals import NS, Load
-from loadgen.progress import Progress
-from loadgen.record import Header, Line, Recording, RequestRecord
-from loadgen.runner import Driver, run
-from loadgen.summary import summarize
+from loadgen.results.record import Header, Line, Recording, RequestRecord
+from loadgen.results.summary import summarize
+from loadgen.running.progress import Progress
+from loadgen.running.runner import Driver, run
+from loadgen.traffic.arrivals import NS, Load
 
 
 class Paced:

@@ -11,16 +11,16 @@ from load_header import header
 from load_records import recording, request, save
 from load_servers import Got, Handler, head, in_thread
 
-from loadgen.arrivals import Load
-from loadgen.provenance import commit
-from loadgen.record import Line, Recording, Sample, read
-from loadgen.sampled import count_samples
-from loadgen.sampling import sampled, values
-from loadgen.target import control, parse
-from loadgen.verdict import Outcome, judge
+from loadgen.judging.verdict import Outcome, judge
+from loadgen.results.record import Line, Recording, Sample, read
+from loadgen.results.sampled import count_samples
+from loadgen.running.provenance import commit
+from loadgen.running.sampling import sampled, values
+from loadgen.traffic.arrivals import Load
+from loadgen.wire.target import control, parse
 from slo import catalog
 from slo.sli import Count, ItlSli, SaturationSli, StallSli
-from slo.spec import Slo, Spec
+from slo.spec.model import Slo, Spec
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 PAGE = """\

@@ -12,8 +12,8 @@ from load_records import recording, request
 from load_servers import Got, answer, head, in_thread
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from loadgen import spans
-from loadgen.record import read
+from loadgen.results.record import read
+from loadgen.running import spans
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "import sys; from loadgen.cli import main; sys.exit(main())"]

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from load_records import RATE, recording, request
 
-from loadgen.record import RequestRecord
-from loadgen.steady import Rule, settles, steady
+from loadgen.results.record import RequestRecord
+from loadgen.results.steady import Rule, settles, steady
 
 
 def warming(cold: int, number: int = 400) -> list[RequestRecord]:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from load_records import recording, request
 
-from loadgen.arrivals import NS
-from loadgen.record import RequestRecord
-from loadgen.summary import Tally, quantile, summarize, tokens_between
+from loadgen.results.record import RequestRecord
+from loadgen.results.summary import Tally, quantile, summarize, tokens_between
+from loadgen.traffic.arrivals import NS
 
 gaps = st.lists(st.lists(st.integers(0, 10**11), max_size=20), max_size=20)
 

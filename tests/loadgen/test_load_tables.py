@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.tables import columns, markdown, wrapped
+from loadgen.reports.tables import columns, markdown, wrapped
 
 WORDS = st.lists(st.text("abcdefgh-%", min_size=1, max_size=9), min_size=1, max_size=40).map(" ".join)
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from load_servers import Got, Handler, head, in_thread
 
-from loadgen.target import Target, TargetError, control, inspect, parse, resolve
+from loadgen.wire.target import Target, TargetError, control, inspect, parse, resolve
 
 
 @pytest.mark.parametrize(

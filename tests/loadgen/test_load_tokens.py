@@ -32,16 +32,16 @@ from load_servers import (
     usage,
 )
 
-from loadgen import tokens
 from loadgen.cli import main
-from loadgen.record import RequestRecord, read
-from loadgen.report import text
-from loadgen.runner import run
-from loadgen.summary import summarize
-from loadgen.verdict import Outcome, judge
+from loadgen.judging.verdict import Outcome, judge
+from loadgen.reports.report import text
+from loadgen.results import tokens
+from loadgen.results.record import RequestRecord, read
+from loadgen.results.summary import summarize
+from loadgen.running.runner import run
 from slo import catalog
 from slo.sli import LatencySli
-from slo.spec import Slo, Spec
+from slo.spec.model import Slo, Spec
 
 SPEC = Spec(service="chat", slos=(Slo(service="chat", name="ttft", objective=0.9, sli=LatencySli(catalog.TTFT, 0.25)),))
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from loadgen.arrivals import NS
-from loadgen.trace import Row, TraceError, parse
+from loadgen.traffic.arrivals import NS
+from loadgen.traffic.trace import Row, TraceError, parse
 
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44

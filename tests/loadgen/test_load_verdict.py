@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import pytest
 from load_records import QUIET, footer, recording, request
 
-from loadgen.baseline import from_recording
-from loadgen.record import Fingerprint, Lag, Recording, RequestRecord
-from loadgen.verdict import Check, Outcome, Verdict, judge
+from loadgen.judging.verdict import Check, Outcome, Verdict, judge
+from loadgen.results.baseline import from_recording
+from loadgen.results.record import Fingerprint, Lag, Recording, RequestRecord
 from slo import catalog
 from slo.sli import AvailabilitySli, GoodputSli, LatencySli, SaturationSli, Sli, ThroughputSli
-from slo.spec import Slo, Spec
+from slo.spec.model import Slo, Spec
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 TTFT = LatencySli(catalog.TTFT, 0.25)

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from load_servers import Got, answer, chunk, delta, head, in_thread, job
 
-from loadgen.arrivals import NS, Load
-from loadgen.cluster import work
-from loadgen.job import Job
-from loadgen.record import Footer, Lag, RequestRecord, decode, read
-from loadgen.runner import run
-from loadgen.workers import WorkerError, merge, run_workers
+from loadgen.results.record import Footer, Lag, RequestRecord, decode, read
+from loadgen.running.cluster import work
+from loadgen.running.job import Job
+from loadgen.running.runner import run
+from loadgen.running.workers import WorkerError, merge, run_workers
+from loadgen.traffic.arrivals import NS, Load
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "import sys; from loadgen.cli import main; sys.exit(main())"]

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from load_servers import Got, answer, chunk, delta, event, head, measured
 
-from loadgen import dataset, lengths
-from loadgen.arrivals import Load
-from loadgen.conversation import Files, Source
-from loadgen.prompts import HEAD, WORDS, Kind, Texts
-from loadgen.trace import Row
-from loadgen.workload import Workload
+from loadgen.traffic import dataset, lengths
+from loadgen.traffic.arrivals import Load
+from loadgen.traffic.conversation import Files, Source
+from loadgen.traffic.prompts import HEAD, WORDS, Kind, Texts
+from loadgen.traffic.trace import Row
+from loadgen.traffic.workload import Workload
 
 
 def bodies(workload: Workload, number: int, files: Files | None = None) -> list[dict[str, object]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import acceleration
 
 from loadgen.demo.stack import answers, command, free_port, running
-from slo.prometheus import Prometheus
+from slo.live.prometheus import Prometheus
 
 # Of each simulator: light enough for many on two cores, and so even that the share of bad events is the fault's own.
 LOAD = ("--rate", "2", "--arrivals", "constant", "--prompt-tokens", "200", "--output-tokens", "30", "--duration", "900")

@@ -22,10 +22,10 @@ import httpx
 import pytest
 from rehearsal import Notice, Stage, came, eventually, stage
 
-from slo import recorded
-from slo.explain import LATE_HOUR, LATE_LONG, detects
+from slo.rules import recorded
+from slo.rules.explain import LATE_HOUR, LATE_LONG, detects
 from slo.sli import RequestSli
-from slo.spec import load
+from slo.spec.model import load
 from slo.windows import BURN_ALERTS, HOUR, KEEP_FIRING, MINUTE
 
 pytestmark = [

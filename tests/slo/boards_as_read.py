@@ -9,8 +9,8 @@ from typing import Any
 import promql_parser
 
 from slo import render
-from slo.dashboards import boards
-from slo.spec import load
+from slo.boards.dashboards import boards
+from slo.spec.model import load
 
 SPECS = Path(__file__).parents[2] / "slo" / "specs"
 RATE_INTERVAL = "4m11s"

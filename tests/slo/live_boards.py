@@ -13,8 +13,8 @@ from boards_as_read import Board, panels, substituted
 
 from loadgen.demo import stack
 from slo import render
-from slo.dashboards import boards
-from slo.spec import load
+from slo.boards.dashboards import boards
+from slo.spec.model import load
 
 # Seconds. Rules are evaluated once a second, and scrapes have two: a busy machine must not make them fail.
 STEP, LOOK_BACK = 2, 30

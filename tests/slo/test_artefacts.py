@@ -10,10 +10,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo import artefacts, packing, render, rules
+from slo import render
 from slo.cli import main
-from slo.rule import Links, RecordingRule, RuleGroup
-from slo.spec import load
+from slo.delivery import artefacts
+from slo.rules import packing
+from slo.rules import recording as rules
+from slo.rules.rule import Links, RecordingRule, RuleGroup
+from slo.spec.model import load
 
 ROOT = Path(__file__).parents[2]
 PATHS = [str(ROOT / "slo" / "specs" / name) for name in ("chat.yaml", "batch.yaml")]

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from small_servers import needs_prometheus, prometheus, serving
 
-from loadgen.arrivals import NS, Load
-from loadgen.record import Client, Fingerprint, Header, RequestRecord, encode
-from loadgen.workload import Workload
+from loadgen.results.record import Client, Fingerprint, Header, RequestRecord, encode
+from loadgen.traffic.arrivals import NS, Load
+from loadgen.traffic.workload import Workload
 from slo import catalog
-from slo.backtest import Incident, Score, best, candidates, case, score
 from slo.cli import main
-from slo.replay import History, Policy
+from slo.evidence.backtest import Incident, Score, best, candidates, case, score
+from slo.evidence.replay import History, Policy
 from slo.sli import LatencySli
-from slo.spec import Slo
+from slo.spec.model import Slo
 from slo.windows import DAY, HOUR, MINUTE
 
 TTFT = Slo(service="chat", name="ttft", objective=0.95, sli=LatencySli(catalog.TTFT, 0.25))

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 from small_servers import serving
 
-from slo import artefacts, cost, exposition, grammar
+from slo import grammar
 from slo.cli import main
+from slo.delivery import artefacts
+from slo.live import exposition
 from slo.promql import Matcher
-from slo.spec import load
+from slo.rules import cost
+from slo.spec.model import load
 
 ROOT = Path(__file__).parents[2]
 CAPTURE = ROOT / "tests" / "captures" / "vllm-0.32.0-cpu.metrics"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from boards_as_read import BOARDS, Board, panels, substituted
 
-from slo import catalog, latency, recorded
+from slo import catalog
 from slo.catalog import Kind, Metric
+from slo.rules import latency, recorded
 
 pytestmark = [
     pytest.mark.prometheus,

@@ -12,10 +12,11 @@ from boards_as_read import BOARDS, SPECS, Board, expressions, panels, selectors,
 from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from slo import catalog, latency, recorded, render
+from slo import catalog, render
+from slo.boards.dashboards import boards
 from slo.catalog import Kind
-from slo.dashboards import boards
-from slo.spec import load
+from slo.rules import latency, recorded
+from slo.spec.model import load
 from slo.windows import BURN_ALERTS
 
 each_board = pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slo import explain
 from slo.cli import main
-from slo.spec import load
+from slo.rules import explain
+from slo.spec.model import load
 from slo.windows import DAY, HOUR, MINUTE
 
 ROOT = Path(__file__).parents[2]

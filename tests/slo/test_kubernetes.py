@@ -8,10 +8,10 @@ import pytest
 import yaml
 from boards_as_read import BOARDS, SPECS, Board
 
-from slo import artefacts
-from slo.dashboards import FOLDER
-from slo.kubernetes import config_map, grafana_dashboard
-from slo.spec import load
+from slo.boards.dashboards import FOLDER
+from slo.delivery import artefacts
+from slo.delivery.kubernetes import config_map, grafana_dashboard
+from slo.spec.model import load
 
 each_board = pytest.mark.parametrize(("name", "board"), BOARDS.items(), ids=BOARDS.keys())
 # A ConfigMap may hold 1 MiB.

@@ -17,7 +17,7 @@ from slo.openslo.queries import canonical
 from slo.promql import Scope, aggregate, equals
 from slo.sli import AvailabilitySli, ItlSli, LatencySli, PromqlSli
 from slo.sli import exact as exact_queries
-from slo.spec import Slo, Spec, load
+from slo.spec.model import Slo, Spec, load
 
 # An SLO of requests, with everything that OpenSLO wants and what may be asked of it.
 SLO = """

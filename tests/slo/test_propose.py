@@ -12,16 +12,26 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadgen.arrivals import NS, Load
-from loadgen.baseline import encode as encode_baseline
-from loadgen.baseline import from_recording
-from loadgen.record import Client, ErrorCategory, Fingerprint, Footer, Header, Recording, RequestRecord, Sample, encode
-from loadgen.workload import Workload
+from loadgen.results.baseline import encode as encode_baseline
+from loadgen.results.baseline import from_recording
+from loadgen.results.record import (
+    Client,
+    ErrorCategory,
+    Fingerprint,
+    Footer,
+    Header,
+    Recording,
+    RequestRecord,
+    Sample,
+    encode,
+)
+from loadgen.traffic.arrivals import NS, Load
+from loadgen.traffic.workload import Workload
 from slo import catalog
 from slo.cli import main
-from slo.runs import read, read_requests
-from slo.sampling import quantile_bound, supports, tail_tau, tau
-from slo.spec import load
+from slo.evidence.runs import read, read_requests
+from slo.evidence.sampling import quantile_bound, supports, tail_tau, tau
+from slo.spec.model import load
 from slo.stats import binomial_bounds
 
 NORMAL = NormalDist()

@@ -17,8 +17,8 @@ import pytest
 from small_servers import serving
 
 from slo.cli import main
-from slo.push import Grafana as GrafanaClient
-from slo.push import PushError
+from slo.delivery.grafana import Grafana as GrafanaClient
+from slo.delivery.grafana import PushError
 
 SPEC = str(Path(__file__).parents[2] / "slo" / "specs" / "chat.yaml")
 TOKEN = "glsa_secret"

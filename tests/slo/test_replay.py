@@ -15,10 +15,10 @@ from small_servers import needs_prometheus
 
 from slo import catalog
 from slo.cli import main
+from slo.evidence.replay import Firing, History, Policy, Replay
 from slo.promql import duration
-from slo.replay import Firing, History, Policy, Replay
 from slo.sli import LatencySli
-from slo.spec import Slo
+from slo.spec.model import Slo
 from slo.windows import BURN_ALERTS, DAY, HOUR, KEEP_FIRING, MINUTE
 
 PERIOD = 30 * DAY

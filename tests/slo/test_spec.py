@@ -8,11 +8,12 @@ import pytest
 import yaml
 from bad_specs import BAD, GOOD, SCHEMA_BLIND
 
-from slo import catalog, grammar, rules
+from slo import catalog, grammar
 from slo.cli import main
 from slo.engines import ENGINES
+from slo.rules import recording as rules
 from slo.sli import GoodputSli, ItlSli, LatencySli, PromqlSli, StallSli
-from slo.spec import LATENCIES, PERIODS, SpecError, load
+from slo.spec.model import LATENCIES, PERIODS, SpecError, load
 from slo.windows import DAY
 
 SPECS = Path(__file__).parents[2] / "slo" / "specs"

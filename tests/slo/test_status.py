@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_servers import needs_prometheus, prometheus, serving
 
 from slo.cli import main
-from slo.status import seconds_to_exhaustion
+from slo.live.status import seconds_to_exhaustion
 
 SPEC = """
 apiVersion: llm-slo/v1

@@ -1,0 +1,1 @@
+"""GPU telemetry: NVML, or the metrics page of another exporter, as readings in one vocabulary."""

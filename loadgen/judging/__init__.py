@@ -1,0 +1,1 @@
+"""What records prove: the gate's verdict, the comparison with a baseline, and why neither may be trusted."""

@@ -1,0 +1,1 @@
+"""What people and machines read of a run: text, Markdown, HTML, CSV, JUnit, GitHub annotations."""

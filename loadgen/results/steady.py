@@ -1,0 +1,99 @@
+"""Which part of a run is steady: the warm-up and the cool-down are cut by a stated rule, the same for every run.
+
+`auto` drops the requests of the first and of the last seconds of the schedule, as many as a typical (median) answer
+takes: until then requests in flight still grow, and from then on they only end. Of the start more goes where TTFT has
+not settled: up to the batch of five that makes the standard error of the rest smallest (MSER-5, White 1997), but at
+most a quarter of the run. A run too short to keep half of its requests is not cut.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import mean, median
+from typing import Literal
+
+from loadgen.results.record import Recording, RequestRecord
+from loadgen.traffic.arrivals import NS
+
+# A number is the seconds to drop at either end.
+Rule = Literal["auto", "none"] | float
+
+_BATCH = 5
+_MOST = 0.25
+_KEPT = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """What was dropped: requests, and how many of them failed, before and after the kept part of the schedule.
+
+    `begin` and `end` of that part are in seconds from the start of the run.
+    """
+
+    rule: Rule
+    begin: float
+    end: float
+    before: int = 0
+    after: int = 0
+    failed: int = 0
+
+    def __str__(self) -> str:
+        """One line for a report."""
+        if not self.before + self.after:
+            return f"nothing cut (steady state: {self.rule})"
+        failed = f", {self.failed} of them failed" if self.failed else ""
+        return (
+            f"steady state ({self._rule()}): kept {self.begin:.1f} s to {self.end:.1f} s, cut {self.before} requests "
+            f"of the warm-up and {self.after} of the cool-down{failed}"
+        )
+
+    def _rule(self) -> str:
+        return self.rule if isinstance(self.rule, str) else f"{self.rule:g} s at either end"
+
+
+def steady(recording: Recording, rule: Rule = "auto") -> tuple[Recording, Cut]:
+    """The recording with only the requests that were due in its steady part, and what was dropped."""
+    records = sorted(recording.records, key=lambda record: record.scheduled_ns)
+    if not records:
+        return recording, Cut(rule=rule, begin=0.0, end=0.0)
+    first, last = records[0].scheduled_ns, records[-1].scheduled_ns
+    begin, end = _window(records, rule)
+    kept = [record for record in records if begin <= record.scheduled_ns <= end]
+    if rule == "auto" and len(kept) < _KEPT * len(records):
+        begin, end, kept = first, last, records
+    dropped = [record for record in records if not begin <= record.scheduled_ns <= end]
+    cut = Cut(
+        rule=rule,
+        begin=begin / NS,
+        end=end / NS,
+        before=sum(record.scheduled_ns < begin for record in dropped),
+        after=sum(record.scheduled_ns > end for record in dropped),
+        failed=sum(record.error is not None for record in dropped),
+    )
+    return replace(recording, records=tuple(kept)), cut
+
+
+def _window(records: Sequence[RequestRecord], rule: Rule) -> tuple[int, int]:
+    """The first and the last intended start to keep."""
+    first, last = records[0].scheduled_ns, records[-1].scheduled_ns
+    if rule == "none":
+        return first, last
+    if rule != "auto":
+        return first + int(rule * NS), last - int(rule * NS)
+    answers = [e2e for record in records if (e2e := record.e2e) is not None]
+    typical = int(median(answers) * NS) if answers else 0
+    served = [record for record in records if record.token_ns]
+    settled = served[settles([record.ttft or 0.0 for record in served])].scheduled_ns if served else first
+    return max(first + typical, settled) if typical else first, last - typical
+
+
+def settles(values: Sequence[float]) -> int:
+    """The index from which values are steady, by MSER-5; 0 when none has to go."""
+    batches = [mean(values[i : i + _BATCH]) for i in range(0, len(values) - _BATCH + 1, _BATCH)]
+    best, least, total, squares = 0, float("inf"), 0.0, 0.0
+    for index in range(len(batches) - 1, -1, -1):
+        total, squares = total + batches[index], squares + batches[index] ** 2
+        number = len(batches) - index
+        error = (squares - total**2 / number) / number**2
+        if index <= _MOST * len(batches) and error <= least:
+            best, least = index, error
+    return best * _BATCH

@@ -1,0 +1,1 @@
+"""A run from its options to its records: workers on this machine or a Ray cluster, live figures, samples."""

@@ -1,0 +1,1 @@
+"""What a live Prometheus or metrics page says: the state of SLOs, and whether the rules find their series."""

@@ -1,0 +1,1 @@
+"""The SLO spec: a YAML file read into what it promises, or refused by file and line."""
