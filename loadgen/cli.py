@@ -12,7 +12,7 @@ from loadgen.capacity import sizing
 from loadgen.demo import command as demo
 from loadgen.reports import command as judging
 from loadgen.reports import convert, report
-from loadgen.results import baseline, record
+from loadgen.results import baseline, reading, record
 from loadgen.results.record import plain
 from loadgen.results.summary import summarize
 from loadgen.running import options
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     plan = options.plan(args)
     footer = measure(plan, args.records, force=args.force, quiet=args.quiet, listen_metrics=args.listen_metrics)
-    recording = record.read(args.records)
+    recording = reading.read(args.records)
     _export_spans(recording)
     summary = summarize(recording)
     if args.baseline_out and not footer.interrupted:

@@ -32,7 +32,7 @@ EDGES = {
     "loadgen/traffic": "calibrate",
     "loadgen/wire": "client tunnel target",
     "loadgen/running": "sampling cluster progress workers live runner provenance options measure",
-    "loadgen/results": "tokens record baseline parquet",
+    "loadgen/results": "tokens reading baseline parquet",
     "loadgen/reports": "command convert github",
     "loadgen/capacity": "sizing",
     "loadgen/simulator": "protocol driver spans middleware api command server",

@@ -15,7 +15,7 @@ from loadgen.capacity.highest_rate import Capacity, Level, ProbeError, Search
 from loadgen.capacity.trial import Trial, judged
 from loadgen.judging.regression import Outcome
 from loadgen.reports import tables
-from loadgen.results import record
+from loadgen.results import reading
 from loadgen.results.record import Recording, plain
 from loadgen.running import options
 from loadgen.running.measure import Plan, RunError, measure
@@ -100,7 +100,7 @@ class _Prober:
             raise ProbeError(f"the target is gone: {error}") from None
         if footer.interrupted:
             raise ProbeError(_INTERRUPTED)
-        return record.read(path)
+        return reading.read(path)
 
 
 def _tell(trial: Trial) -> None:

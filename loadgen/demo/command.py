@@ -13,7 +13,7 @@ from loadgen.demo import stack, table, views
 from loadgen.demo.stack import DemoError
 from loadgen.judging.regression import Outcome
 from loadgen.judging.verdict import Verdict, judge
-from loadgen.results import record
+from loadgen.results import reading
 from loadgen.results.exposition import Interval, Reading, read
 from slo import catalog
 from slo.promql import Selector
@@ -101,7 +101,7 @@ class _Demo:
         _say(f"driving {self.args.rate:g} requests/s for {self.args.duration:g} s")
         self._load(engine, "records", "--rate", f"{self.args.rate:g}", "--duration", f"{self.args.duration:g}")
         sampler.stop()
-        recording = record.read(self.args.out / "records.jsonl")
+        recording = reading.read(self.args.out / "records.jsonl")
         _await_spans(sidecar, _spans(before) + sum(r.error is None for r in recording.records))
         run = views.Run(recording, Interval(before, _reading(sidecar)), sampler.samples)
         verdict = judge(self.spec, recording)

@@ -11,7 +11,7 @@ from loadgen.judging.verdict import judge
 from loadgen.reports import github, report
 from loadgen.reports.page import page
 from loadgen.reports.tabular import csv
-from loadgen.results import baseline, record
+from loadgen.results import baseline, reading
 from loadgen.results.levels import levels
 from loadgen.results.record import Recording, plain
 from loadgen.results.steady import steady
@@ -81,7 +81,7 @@ def _add_steady(parser: argparse.ArgumentParser) -> None:
 def _gate(args: argparse.Namespace) -> int:
     slos = spec.load(args.slo)
     before = [run for path in args.baseline for run in baseline.read(path, args.steady)]  # first: they are small
-    runs = [record.read(path) for path in args.records]
+    runs = [reading.read(path) for path in args.records]
     verdict = judge(slos, *runs, baselines=before, tolerance=args.tolerance, rule=args.steady)
     shown = [steady(run, args.steady)[0] for run in runs]
     summaries = [_summary(run, slos) for run in shown]
@@ -101,7 +101,7 @@ def _gate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    runs = [record.read(path) for path in args.records]
+    runs = [reading.read(path) for path in args.records]
     slos = spec.load(args.slo) if args.slo else None
     shown, cut = steady(runs[0], args.steady)
     verdict = judge(slos, runs[0], rule=args.steady) if slos else None

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from loadgen.results import record
-from loadgen.results.record import PARQUET, Line, Recording, columnar, encode
+from loadgen.results import reading
+from loadgen.results.reading import PARQUET, columnar
+from loadgen.results.record import Line, Recording, encode
 from loadgen.running.measure import RunError
 
 
@@ -24,7 +25,7 @@ def _run(args: argparse.Namespace) -> int:
         raise RunError(f"{args.to}: is no file; OUT takes the place of one")
     if args.to.exists() and not args.force:
         raise RunError(f"{args.to}: exists already; give another OUT or overwrite it with --force")
-    recording = record.read(args.source)
+    recording = reading.read(args.source)
     part = args.to.with_name(f"{args.to.name}.part")
     try:
         with part.open("wb") as file:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadgen.results import record
+from loadgen.results import reading, record
 from loadgen.results.record import Client, Fingerprint, Recording, RequestRecord, fingerprint, plain
 from loadgen.results.steady import Rule, steady
 from loadgen.results.summary import Quantiles, Summary, summarize, tokens_between
@@ -88,13 +88,13 @@ def read(path: Path | str, rule: Rule = "auto") -> tuple[Baseline, ...]:
     Raises BaselineError.
     """
     try:
-        if Path(path).suffix == record.PARQUET:
-            return (from_recording(record.read(path), rule),)
+        if Path(path).suffix == reading.PARQUET:
+            return (from_recording(reading.read(path), rule),)
         with Path(path).open("rb") as file:
             indented = file.read(2) == b"{\n"  # a baseline; records are one object a line, or Parquet
         if indented:
             return tuple(map(_baseline, _objects(Path(path).read_text(encoding="utf-8"))))
-        return (from_recording(record.read(path), rule),)
+        return (from_recording(reading.read(path), rule),)
     except OSError as error:
         raise BaselineError(f"{path}: cannot be read: {error.strerror}") from None
     except record.RecordError as error:

@@ -92,7 +92,7 @@ def run(target: effect.Target, seconds: float, concurrency: int) -> record.Recor
         command = [stack.command("slo-load"), "run", "--target", target.url, "--model", target.model, *lengths,
                    "--concurrency", concurrency, "--duration", seconds, "--records", records, "--quiet"]  # fmt: skip
         subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, check=True)
-        return record.read(records)
+        return reading.read(records)
 
 
 def level(recording: record.Recording, concurrency: int) -> dict[str, Any]:

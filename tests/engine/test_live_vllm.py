@@ -15,7 +15,7 @@ import pytest
 from conftest import BIN, SPEC, Stack, eventually
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadgen.results import record
+from loadgen.results import reading, record
 from loadgen.results.exposition import Interval, Reading, read
 from slo import catalog
 from slo.catalog import Kind, Metric
@@ -75,11 +75,11 @@ def run(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Run:
     for _ in range(3):
         _wrong_request(stack)
     eventually("all spans", lambda: _spans(read(page(stack.sidecar))) - _spans(before) >= REQUESTS and _settled(stack))
-    sent = {r.trace_id for r in record.read(home / "records.jsonl").records}
+    sent = {r.trace_id for r in reading.read(home / "records.jsonl").records}
     eventually("all spans in the tracing backend", lambda: sent <= stack.collector.requests.keys())
     gate = [BIN / "slo-load", "gate", home / "records.jsonl", "--slo", SPEC, "--steady", "none", "--json"]
     return Run(
-        record.read(home / "records.jsonl"),
+        reading.read(home / "records.jsonl"),
         Interval(before, read(page(stack.sidecar))),
         subprocess.run(gate, capture_output=True, text=True, check=False),
     )

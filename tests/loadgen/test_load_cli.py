@@ -18,7 +18,7 @@ from load_servers import Got, answer, chunk, delta, head, in_thread
 
 from loadgen.cli import main
 from loadgen.results import baseline
-from loadgen.results.record import read
+from loadgen.results.reading import read
 
 COMMAND = [sys.executable, "-c", "import sys; from loadgen.cli import main; sys.exit(main())"]
 ROOT = Path(__file__).parents[2]

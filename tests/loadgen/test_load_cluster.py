@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from load_servers import Got, answer, head, in_thread
 
-from loadgen.results.record import Recording, read
+from loadgen.results.reading import read
+from loadgen.results.record import Recording
 
 pytest.importorskip("ray")
 ROOT = Path(__file__).parents[2]

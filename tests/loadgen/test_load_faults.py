@@ -28,7 +28,8 @@ from load_servers import (
     usage,
 )
 
-from loadgen.results.record import Footer, RequestRecord, decode, read
+from loadgen.results.reading import read
+from loadgen.results.record import Footer, RequestRecord, decode
 from loadgen.traffic.arrivals import Load
 from loadgen.wire.client import Tls
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from load_records import footer, recording, request, save, saved
 
 from loadgen.cli import main
-from loadgen.results.record import Line, Recording, RequestRecord, Sample, read
+from loadgen.results.reading import read
+from loadgen.results.record import Line, Recording, RequestRecord, Sample
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -10,7 +10,8 @@ from load_servers import Got, Lines, answer, certified, head, in_thread, job
 from proxy_server import proxy
 
 from loadgen.cli import main
-from loadgen.results.record import Recording, RequestRecord, read
+from loadgen.results.reading import read
+from loadgen.results.record import Recording, RequestRecord
 from loadgen.running.runner import run
 from loadgen.traffic.arrivals import Load
 from loadgen.wire.client import Address, Tls

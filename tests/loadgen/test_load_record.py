@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from load_records import footer, recording, request, save, saved
 from load_servers import header
 
-from loadgen.results.record import ErrorCategory, Fingerprint, Header, RecordError, RequestRecord, decode, encode, read
+from loadgen.results.reading import read
+from loadgen.results.record import ErrorCategory, Fingerprint, Header, RecordError, RequestRecord, decode, encode
 from loadgen.results.stamps import compact
 from loadgen.traffic.arrivals import NS, Load
 

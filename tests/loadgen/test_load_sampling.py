@@ -12,7 +12,8 @@ from load_records import recording, request, save
 from load_servers import Got, Handler, head, in_thread
 
 from loadgen.judging.verdict import Outcome, judge
-from loadgen.results.record import Line, Recording, Sample, read
+from loadgen.results.reading import read
+from loadgen.results.record import Line, Recording, Sample
 from loadgen.results.sampled import count_samples
 from loadgen.running.provenance import commit
 from loadgen.running.sampling import sampled, values

@@ -12,7 +12,7 @@ from load_records import recording, request
 from load_servers import Got, answer, head, in_thread
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from loadgen.results.record import read
+from loadgen.results.reading import read
 from loadgen.running import spans
 
 ROOT = Path(__file__).parents[2]

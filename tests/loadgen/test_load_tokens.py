@@ -36,7 +36,8 @@ from loadgen.cli import main
 from loadgen.judging.verdict import Outcome, judge
 from loadgen.reports.report import text
 from loadgen.results import tokens
-from loadgen.results.record import RequestRecord, read
+from loadgen.results.reading import read
+from loadgen.results.record import RequestRecord
 from loadgen.results.summary import summarize
 from loadgen.running.runner import run
 from slo import catalog

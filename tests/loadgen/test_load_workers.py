@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from load_servers import Got, answer, chunk, delta, head, in_thread, job
 
-from loadgen.results.record import Footer, Lag, RequestRecord, decode, read
+from loadgen.results.reading import read
+from loadgen.results.record import Footer, Lag, RequestRecord, decode
 from loadgen.running.cluster import work
 from loadgen.running.job import Job
 from loadgen.running.runner import run

@@ -7,7 +7,7 @@ import pytest
 from simulating import Running
 
 from loadgen.cli import main
-from loadgen.results.record import read
+from loadgen.results.reading import read
 
 SPEC = """\
 apiVersion: llm-slo/v1
