@@ -36,7 +36,7 @@ def _record(exchange: Exchange, reply: Reply, origin_ns: int, workload: Workload
     if exchange.error and error in (None, "truncated", "bad_response"):  # how it ended says more than how it looks
         error, detail = exchange.error, exchange.detail
     spec, response, counts = exchange.spec, exchange.response, reply.token_counts
-    output_tokens = reply.output_tokens if reply.output_tokens is not None else sum(counts)
+    output_tokens = reply.output_tokens if reply.output_tokens is not None else reply.tokens
     by_us: TokenSource | None = None
     if reply.output_tokens is None and counts:
         by_us = "token_ids" if reply.listed else "chunks"
@@ -52,8 +52,8 @@ def _record(exchange: Exchange, reply: Reply, origin_ns: int, workload: Workload
         output_tokens=output_tokens if response.status == 200 else None,
         status=response.status,
         error=error,
-        detail=detail,
-        finish_reason=reply.finish_reason,
+        detail=detail and _unicode(detail),
+        finish_reason=reply.finish_reason and _unicode(reply.finish_reason),
         retry_after=_retry_after(response.headers) if response.status != 200 else None,
         session=spec.session if workload.turns else None,
         turn=spec.turn if workload.turns else None,
@@ -67,7 +67,7 @@ def _record(exchange: Exchange, reply: Reply, origin_ns: int, workload: Workload
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds of a Retry-After header, also when it is a date: that counts from the reply's own Date."""
     asked = headers.get("retry-after", "")
-    if asked.isascii() and asked.isdigit():
+    if asked.isascii() and asked.isdigit() and len(asked) < 10:  # more is no number of seconds
         return float(asked)
     try:
         return (parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("date", ""))).total_seconds()

@@ -26,6 +26,8 @@ _OUTPUT_EVENTS = ("response.output_text.delta", "response.reasoning_text.delta",
                   "response.reasoning_summary_text.delta", "response.function_call_arguments.delta")  # fmt: skip
 R = TypeVar("R")
 _FAILED_FINISHES = ("error", "abort")
+# Some servers say more than a word; a record has room for so many characters of it.
+_LONGEST_REASON = 60
 # Work between two pauses, in events: about 0.2 ms.
 _PARSED_AT_ONCE, _MATCHED_AT_ONCE = 48, 192
 
@@ -40,7 +42,7 @@ Frame = tuple[bytes, re.Pattern[bytes]]
 
 @dataclass(slots=True)
 class Reply:
-    """The content of one answer: a stamp per token chunk, and how many tokens each chunk held.
+    """The content of one answer: a stamp per token chunk, and how many tokens each chunk held, `tokens` in all.
 
     `listed` says that the server listed their ids. When kept, `text` is the answer and `said` all that the model
     produced for it: reasoning and calls of tools, too.
@@ -48,6 +50,7 @@ class Reply:
 
     token_ns: list[int] = field(default_factory=list)
     token_counts: list[int] = field(default_factory=list)
+    tokens: int = 0
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     finish_reason: str | None = None
@@ -76,7 +79,7 @@ def read_reply(status: int, content_type: str, body: Body, keep_text: bool = Fal
     reply = Reply(text=[] if keep_text else None)
     try:
         yield from _read_stream(reply, Events(body))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         reply.error, reply.detail = "bad_response", f"a chunk that cannot be read: {error}"[:200]
     while body.whole is None:
         body.take()
@@ -193,6 +196,7 @@ def _take_alike(reply: Reply, stream: Events, frame: Frame) -> int:
     texts: list[bytes] | None = None if reply.text is None else []
     taken = stream.take_alike(frame, reply.token_ns, texts, _MATCHED_AT_ONCE)
     reply.token_counts += [1] * taken
+    reply.tokens += taken
     if reply.text is not None and texts is not None:
         found = [json.loads(text.decode(errors="replace")) for text in texts]
         reply.text += found
@@ -239,7 +243,7 @@ def _read_chunk(reply: Reply, stamp: int, chunk: Any) -> None:
     if running is not None:
         reply.output_tokens = running
         if choices:  # a server that counts with every chunk tells how many tokens this one holds
-            new = max(new, running - sum(reply.token_counts))
+            new = max(new, running - reply.tokens)
     _add_tokens(reply, stamp, new)
     _read_prompt_tokens(reply, usage.get("prompt_tokens"))
     for choice in choices:
@@ -262,7 +266,7 @@ def _read_response_event(reply: Reply, stamp: int, event: Any) -> None:
         usage = response.get("usage") or {}
         reply.ended, reply.output_tokens = True, _whole(usage.get("output_tokens"))
         _read_prompt_tokens(reply, usage.get("input_tokens"))
-        reply.finish_reason = (response.get("incomplete_details") or {}).get("reason") or "stop"
+        _read_finish(reply, (response.get("incomplete_details") or {}).get("reason") or "stop")
     elif kind == "response.failed":
         reply.error, reply.detail = "stream_error", _message(response.get("error") or "response.failed")
 
@@ -271,6 +275,7 @@ def _add_tokens(reply: Reply, stamp: int, new: int) -> None:
     if new > 0:
         reply.token_ns.append(stamp)
         reply.token_counts.append(new)
+        reply.tokens += new
 
 
 def _read_prompt_tokens(reply: Reply, value: object) -> None:
@@ -278,8 +283,8 @@ def _read_prompt_tokens(reply: Reply, value: object) -> None:
     reply.prompt_tokens = tokens if tokens is not None else reply.prompt_tokens
 
 
-def _read_finish(reply: Reply, reason: str | None) -> None:
-    reply.finish_reason = reason or reply.finish_reason
+def _read_finish(reply: Reply, reason: object) -> None:
+    reply.finish_reason = str(reason)[:_LONGEST_REASON] if reason else reply.finish_reason
     if reason in _FAILED_FINISHES:
         reply.error, reply.detail = "stream_error", f"finish_reason {reason}"
 
