@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from loadgen.results.record import Footer, Line, RequestRecord, decode, encode
 from loadgen.running.job import Job
 from loadgen.running.runner import Driver, Write, run
-from loadgen.running.workers import WorkerError, forwarded_signals, merge
+from loadgen.running.workers import LoopFactory, WorkerError, forwarded_signals, merge
 from loadgen.traffic.arrivals import NS
 
 # From the moment at which all tasks are ready until they begin: enough for each to hear of it.
@@ -28,7 +28,6 @@ _READY_SECONDS = 120.0
 # How often a task hands over what it has recorded, and hears of signals: at most so much is lost with it.
 _BATCH_SECONDS = 0.5
 
-LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 # What a task yields: lines of records as they come, its footer at the end.
 Batch = list[str] | Footer
 

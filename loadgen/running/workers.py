@@ -42,8 +42,9 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 def run_workers(job: Job, part: Path, write: Write, new_loop: LoopFactory, progress: Progress | None = None) -> Footer:
     """Do the jobs of all workers and write their lines through `write`; parts are `part` with a number.
 
-    SIGINT and SIGTERM are passed on as in a run by one process. A worker that dies is counted in the footer. Raises
-    WorkerError when one cannot start or cannot write; the parts then stay.
+    SIGINT and SIGTERM are passed on as in a run by one process, from the start on: before it they do what they usually
+    do, and nothing is sent. A worker that dies is counted in the footer. Raises WorkerError when one cannot start or
+    cannot write; the parts then stay.
     """
     paths = [part.with_name(f"{part.name}.part{number}") for number in range(job.workers)]
     with ExitStack() as stack:
@@ -52,8 +53,8 @@ def run_workers(job: Job, part: Path, write: Write, new_loop: LoopFactory, progr
         for worker in workers:
             stack.callback(worker.end)
         parts = [_Part(stack.enter_context(path.open("rb"))) for path in paths]
+        origin = _start(workers)
         with forwarded_signals(lambda: _interrupt(workers)):
-            origin = _start(workers)
             if progress:
                 progress.begin(origin)
             write(replace(job.header, started_unix_ns=time.time_ns() + origin - perf_counter_ns()))
@@ -140,11 +141,9 @@ class _Worker:
             self.busy = False
 
     def tell(self, what: int) -> None:
-        """Send the origin, or later an interruption."""
-        try:
+        """Send the origin, or later an interruption; one that has gone may still have told what is not read yet."""
+        with suppress(OSError):
             self.pipe.send(what)
-        except OSError:
-            self.busy = False
 
     def end(self) -> None:
         """Have it gone: closing the pipe breaks off whatever it still does."""
@@ -213,10 +212,7 @@ def forwarded_signals(forward: Callable[[], object]) -> Iterator[None]:
 def _work(job: Job, path: Path, parent: Connection, pipe: Connection, new_loop: LoopFactory) -> None:
     """A worker's whole life. The parent's end of the pipe is closed here, or the parent's death would go unseen."""
     parent.close()
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # the terminal sends Ctrl-C to every process; the parent passes it on
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends them to all; the parent passes them on
         signal.signal(number, signal.SIG_IGN)
     try:
         with FileIO(path, "a") as file, asyncio.Runner(loop_factory=new_loop) as runner:

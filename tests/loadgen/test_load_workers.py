@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,27 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path) -> None:
     both = Job(whole.header, whole.wire, whole.files, 0, 2)
     with pytest.raises(WorkerError, match=r"refused|Connect call failed"):
         run_workers(both, tmp_path / "r", lambda line: None, asyncio.new_event_loop)
+
+
+def late(folder: Path) -> asyncio.AbstractEventLoop:
+    """The loop of a worker; the second one to ask has Ctrl-C pressed before it is ready."""
+    try:
+        (folder / "first").mkdir()
+    except FileExistsError:
+        time.sleep(0.3)
+        os.kill(os.getppid(), signal.SIGINT)
+        time.sleep(0.3)
+    return asyncio.new_event_loop()
+
+
+def test_ctrl_c_before_the_start_sends_nothing(tmp_path: Path) -> None:
+    """One worker is ready and the other is not: all end at once, without a request, a line or a file."""
+    whole = job(1, Load(rate=50, arrivals="constant", requests=500))
+    both = Job(whole.header, whole.wire, whole.files, 0, 2)
+    lines: list[object] = []
+    with pytest.raises(KeyboardInterrupt):
+        run_workers(both, tmp_path / "r", lines.append, partial(late, tmp_path))
+    assert (lines, [path.name for path in tmp_path.iterdir()]) == ([], ["first"])
 
 
 def test_workers_end_when_their_parent_dies(tmp_path: Path) -> None:
