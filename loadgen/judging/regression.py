@@ -68,9 +68,9 @@ class Change:
 
 
 def quantile_spread(values: Sequence[float], q: float) -> Spread | None:
-    """The q-quantile of one run's values, in the order of their requests; None for too few of them, or zeros."""
+    """The q-quantile of one run's values, in the order of their requests; None for too few of them, or zeros there."""
     ordered = sorted(values)
-    if not ordered or ordered[0] <= 0:
+    if not ordered:
         return None
     middle = ordered[int(q * len(ordered))]
     deviation = math.sqrt(q * (1 - q) * tau([value <= middle for value in values]) / len(ordered))
@@ -79,6 +79,8 @@ def quantile_spread(values: Sequence[float], q: float) -> Spread | None:
     if ranks[0] < 0 or ranks[1] >= len(ordered):
         return None
     low, high = (ordered[rank] for rank in ranks)
+    if low <= 0:
+        return None
     return Spread(log=math.log(middle), below=math.log(middle / low) / 2, above=math.log(high / middle) / 2)
 
 

@@ -115,6 +115,12 @@ def test_too_few_requests_give_no_figure() -> None:
     assert mean_spread([0.0] * 20) is None
 
 
+def test_one_answer_in_one_read_hides_no_figure() -> None:
+    """Its TPOT is 0, which has no logarithm; the median of a thousand others has one."""
+    others = [0.02 + i % 7 / 1000 for i in range(999)]
+    assert quantile_spread([*others, 0.0], 0.5) == quantile_spread([*others, 0.001], 0.5)
+
+
 def test_what_differs_is_said_once() -> None:
     """Model, GPUs, lengths, load: each with both values, whichever of the runs differs."""
     other = replace(run(1), fingerprint=Fingerprint(model="huge", gpus=("H100",)), load=Load(rate=3.0))
