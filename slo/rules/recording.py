@@ -7,12 +7,11 @@ What follows from them is written once for all SLOs or, isolated, once for each.
 
 from collections.abc import Iterable, Sequence
 
-from slo.promql import Scope, duration, equals, number
+from slo.promql import Scope, duration, equals, number, seconds
 from slo.rules import alerts, causes, economics, health, latency, recorded
 from slo.rules.recorded import BUDGET_LEFT, ERROR_BUDGET, PERIOD_ERROR, burn_rate, of
 from slo.rules.rule import AlertingRule, Links, RecordingRule, RuleGroup
 from slo.sli import SliceSli, exact
-from slo.sli.slices import slices_per_second
 from slo.spec.model import Slo, Spec
 from slo.windows import MIN_BAD_EVENTS
 
@@ -85,8 +84,9 @@ def _good_total(slo: Slo, window: str, scope: Scope) -> tuple[str, str]:
     if slo.exact:
         return exact(slo.id, window, scope)
     if isinstance(slo.sli, SliceSli):
-        good, total = (of(name, slo.id) for name in (recorded.GOOD_SLICES, recorded.TOTAL_SLICES))
-        return slices_per_second(f"{good}[{window}]"), slices_per_second(f"{total}[{window}]")
+        # No mean: the first bad minute of a service that has just come up is one minute, and not an hour of them.
+        good, total = (of(name, slo.id) + f"[{window}]" for name in (recorded.GOOD_SLICES, recorded.TOTAL_SLICES))
+        return f"sum_over_time({good}) / {seconds(window)}", f"sum_over_time({total}) / {seconds(window)}"
     return slo.sli.good(window, scope), slo.sli.total(window, scope)
 
 

@@ -13,9 +13,9 @@ from slo.rules.alerts import NO_DATA
 from slo.rules.recorded import burn_rate, of
 from slo.rules.rule import RuleGroup
 from slo.rules.traffic import Line, NoTrafficError, Phase, lines
-from slo.sli import CounterSli, SaturationSli
+from slo.sli import CounterSli, SaturationSli, SliceSli
 from slo.spec.model import Slo, Spec
-from slo.windows import BURN_ALERTS, MINUTE, BurnAlert
+from slo.windows import BURN_ALERTS, MIN_BAD_EVENTS, MINUTE, BurnAlert
 
 STEP = 5
 # Minutes of good traffic before an outage: more than the shortest long window, far less than the others.
@@ -143,9 +143,13 @@ def _outage(slo: Slo, spec: Spec, source: str) -> Scenario:
 
 
 def _detection(slo: Slo, severity: str) -> float:
-    """Minutes until a total outage trips the first alert of a severity; windows hold no more than the history yet."""
+    """Minutes until a total outage trips the first alert of a severity; windows hold no more than the history yet.
+
+    Of SLIs that count minutes only one in a step is recorded here, and it takes MIN_BAD_EVENTS of them.
+    """
     shares = [(a.long, a.factor(slo.error_budget, slo.period) * slo.error_budget) for a in _of_severity(severity)]
-    return min(min(long / MINUTE * share, _HISTORY * share / (1 - share)) for long, share in shares)
+    soonest = min(min(long / MINUTE * share, _HISTORY * share / (1 - share)) for long, share in shares)
+    return max(soonest, MIN_BAD_EVENTS * STEP) if isinstance(slo.sli, SliceSli) else soonest
 
 
 def _of_severity(severity: str) -> list[BurnAlert]:

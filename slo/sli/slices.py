@@ -22,7 +22,7 @@ SLICE_SECONDS = 60
 class SliceSli(ABC):
     """The SLIs whose event is one slice: `slices` and `good_slices` say how many there are at a time.
 
-    Rules record these two once a minute and average them; `good` and `total` do the same in one expression.
+    Rules record these two once a minute and add them up; `good` and `total` are one expression, of their means.
     """
 
     @property
@@ -47,15 +47,15 @@ class SliceSli(ABC):
         """PromQL: of those, the good ones."""
 
     def good(self, window: str, scope: Scope) -> str:
-        return slices_per_second(f"({self.good_slices(scope)})[{window}:{SLICE}]")
+        return _mean_per_second(self.good_slices(scope), window)
 
     def total(self, window: str, scope: Scope) -> str:
-        return slices_per_second(f"({self.slices(scope)})[{window}:{SLICE}]")
+        return _mean_per_second(self.slices(scope), window)
 
 
-def slices_per_second(ranged: str) -> str:
-    """PromQL: slices per second, from the range of a number of slices open at a time."""
-    return f"avg_over_time({ranged}) / {SLICE_SECONDS}"
+def _mean_per_second(slices: str, window: str) -> str:
+    """PromQL: slices per second, from a number of slices open at a time; `window` stands in one place only."""
+    return f"avg_over_time(({slices})[{window}:{SLICE}]) / {SLICE_SECONDS}"
 
 
 @dataclass(frozen=True, slots=True)
