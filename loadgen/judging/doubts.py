@@ -5,11 +5,13 @@ from collections.abc import Iterator, Sequence
 from loadgen.results.record import Recording, RequestRecord
 from loadgen.results.summary import quantiles
 from slo import catalog
-from slo.sli import GoodputSli, LatencySli, Sli
+from slo.sli import GoodputSli, ItlSli, LatencySli, Sli
 from slo.spec.model import Spec
 
-# The client may be late by 10 % of the tightest threshold that counts from the intended start: a lag that small moves
-# only requests that were within 10 % of it anyway. Below 10 ms it may always be: that is a timer on a busy host.
+# The client may be late by 10 % of the tightest threshold that counts from the intended start (or, when it reads, of
+# that between two tokens): a lag that small moves only requests that were within 10 % of it anyway. Below 10 ms it may
+# always be: that is a timer on a busy host.
+_FROM_START = (catalog.TTFT, catalog.E2E)
 _LAG_SHARE = 0.1
 _LAG_FLOOR = 0.010
 # Throughput specs have no such threshold; there a late client only offers less load, by little up to this.
@@ -32,10 +34,14 @@ def doubts(spec: Spec, recording: Recording) -> Iterator[str]:
     if broken := [record for record in recording.records if record.error == "client_error"]:
         yield f"this client could not send {len(broken)} requests: {broken[0].detail}"
     yield from _miscounts(recording.records)
-    limit = _lag_limit(spec)
+    from_start = [c.threshold for slo in spec.slos for c in latency_conditions(slo.sli) if c.metric in _FROM_START]
+    gaps = [slo.sli.threshold for slo in spec.slos if isinstance(slo.sli, ItlSli)]
     send_lag = quantiles(record.send_lag for record in recording.records)
     loop_lag = footer.loop_lag if footer else None
-    for name, lag in (("sent requests late", send_lag), ("read answers late", loop_lag)):
+    for name, lag, limit in (
+        ("sent requests late", send_lag, _lag_limit(from_start)),
+        ("read answers late", loop_lag, _lag_limit(from_start + gaps)),
+    ):
         if lag is not None and lag.p99 > limit:
             yield (
                 f"the client {name}: p99 {lag.p99 * 1000:.0f} ms, allowed {limit * 1000:.0f} ms; "
@@ -50,9 +56,7 @@ def _miscounts(records: Sequence[RequestRecord]) -> Iterator[str]:
         yield f"the tokenizer counts {counted} output tokens, the server's usage {told}: is it this model's tokenizer?"
 
 
-def _lag_limit(spec: Spec) -> float:
-    from_start = (catalog.TTFT, catalog.E2E)
-    thresholds = [sli.threshold for slo in spec.slos for sli in latency_conditions(slo.sli) if sli.metric in from_start]
+def _lag_limit(thresholds: Sequence[float]) -> float:
     return max(_LAG_FLOOR, _LAG_SHARE * min(thresholds)) if thresholds else _LAG_WITHOUT_LATENCY
 
 

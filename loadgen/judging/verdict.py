@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadgen.judging.comparison import TOLERANCE, Comparison, compare
 from loadgen.judging.doubts import doubts, latency_conditions
@@ -11,10 +11,10 @@ from loadgen.judging.regression import Change, Outcome
 from loadgen.results.baseline import Baseline, from_recording
 from loadgen.results.record import Recording, RequestRecord
 from loadgen.results.sampled import count_samples
-from loadgen.results.steady import Cut, Rule, steady
+from loadgen.results.steady import Cut, Rule, clipped, steady
 from loadgen.traffic.arrivals import NS
 from slo import catalog
-from slo.sli import Count, ItlSli, RequestSli, Sli
+from slo.sli import Count, ItlSli, RequestSli, SaturationSli, Sli, StallSli
 from slo.spec.model import Slo, Spec
 from slo.stats import binomial_bounds, requests_needed
 
@@ -22,6 +22,9 @@ CONFIDENCE = 0.95
 
 # Seconds of one run depend on each other, so no bound is claimed for them; fewer than this say nothing.
 _FEWEST = 10
+# The server's page is asked for once a second. One that no longer answers under load must not pass by the samples that
+# it gave before: those of less than half of the run say nothing.
+_SAMPLED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +75,13 @@ def judge(
     checks: list[Check] = []
     skipped: list[tuple[str, str]] = []
     for slo in spec.slos:
-        counts = [_count(slo.sli, part) for part in parts]
+        counts = [_count(slo.sli, run, part, cut) for run, (part, cut) in zip(runs, kept, strict=True)]
         known = [count for count in counts if count is not None]
         if len(known) < len(counts) or not known:
             skipped.append((slo.id, _UNSEEN))
         else:
-            checks.append(_check_slo(slo, Count(sum(c.good for c in known), sum(c.total for c in known))))
+            check = _check_slo(slo, Count(sum(c.good for c in known), sum(c.total for c in known)))
+            checks.append(_sampled_enough(check, slo.sli, runs))
     if not checks:
         checks.append(_inconclusive("coverage", "no SLO of this spec can be judged by requests or samples"))
     checks += _check_coverage(spec, parts)
@@ -112,16 +116,16 @@ def _inconclusive(name: str, text: str) -> Check:
 # --- the SLOs ---------------------------------------------------------------------------------------------------------
 
 
-def _count(sli: Sli, recording: Recording) -> Count | None:
-    """Events of a run as its requests tell them, else as samples of the server do; None when neither can."""
+def _count(sli: Sli, run: Recording, kept: Recording, cut: Cut) -> Count | None:
+    """Events of a run's kept part as requests tell them, else as samples of the server do; None when neither can."""
     if isinstance(sli, ItlSli):
-        return _count_gaps(sli.threshold, recording.records)
+        return _count_gaps(sli.threshold, kept.records)
     if any(latency.metric == catalog.QUEUE_TIME for latency in latency_conditions(sli)):
         return None
     if isinstance(sli, RequestSli):
-        return sli.count(recording.each_request())
-    by_requests = sli.count(recording.requests())
-    return count_samples(sli, recording.samples) if by_requests is None else by_requests
+        return sli.count(kept.each_request())
+    by_requests = sli.count(list(clipped(run, cut)))
+    return count_samples(sli, run.samples) if by_requests is None else by_requests
 
 
 def _count_gaps(threshold: float, records: Sequence[RequestRecord]) -> Count:
@@ -154,11 +158,24 @@ def _check_requests(slo: Slo, count: Count, ratio: float) -> Check:
 def _check_dependent(slo: Slo, count: Count, ratio: float) -> Check:
     """Events of one run that depend on each other: seconds, samples, gaps between tokens."""
     text = f"{_share(slo, count, ratio)}; objective {slo.objective * 100:.6g}%"
-    if count.total < _FEWEST:
-        outcome, text = Outcome.INCONCLUSIVE, f"{text}; at least {_FEWEST} are needed"
+    fewest = requests_needed(slo.objective, CONFIDENCE) if isinstance(slo.sli, ItlSli) else _FEWEST
+    if count.total < fewest:
+        outcome, text = Outcome.INCONCLUSIVE, f"{text}; at least {fewest} are needed"
     else:
         outcome = Outcome.PASS if ratio >= slo.objective else Outcome.FAIL
     return Check(name=slo.id, outcome=outcome, text=text, objective=slo.objective, count=count)
+
+
+def _sampled_enough(check: Check, sli: Sli, runs: Sequence[Recording]) -> Check:
+    """No PASS by samples of the server that are those of a small part of some run only."""
+    if check.outcome is not Outcome.PASS or not isinstance(sli, SaturationSli | StallSli):
+        return check
+    seconds = [(sum(sli.needs.name in s.values for s in run.samples), run.footer.seconds) for run in runs if run.footer]
+    few = [f"{answered} of {asked:.0f}" for answered, asked in seconds if answered < _SAMPLED_SHARE * asked]
+    if not few:
+        return check
+    text = f"{check.text}; the server's page answered in {', '.join(few)} seconds only"
+    return replace(check, outcome=Outcome.INCONCLUSIVE, text=text)
 
 
 def _decide(low: float, high: float, objective: float) -> Outcome:

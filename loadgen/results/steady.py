@@ -6,13 +6,15 @@ not settled: up to the batch of five that makes the standard error of the rest s
 most a quarter of the run. A run too short to keep half of its requests is not cut.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, median
 from typing import Literal
 
 from loadgen.results.record import Recording, RequestRecord
+from loadgen.results.summary import tokens_between
 from loadgen.traffic.arrivals import NS
+from slo.sli import Request
 
 # A number is the seconds to drop at either end.
 Rule = Literal["auto", "none"] | float
@@ -70,6 +72,31 @@ def steady(recording: Recording, rule: Rule = "auto") -> tuple[Recording, Cut]:
         failed=sum(record.error is not None for record in dropped),
     )
     return replace(recording, records=tuple(kept)), cut
+
+
+def clipped(recording: Recording, cut: Cut) -> Iterator[Request]:
+    """What the kept part of a run saw of every complete answer in flight in it, whenever that was asked for.
+
+    For SLIs of seconds: to a second belong all its tokens. Each answer is cut off where the part begins and ends, and
+    none where nothing was cut.
+    """
+    if not cut.before + cut.after:
+        yield from recording.each_request()
+        return
+    begin, end = int(cut.begin * NS), int(cut.end * NS)
+    for record in recording.records:
+        due, done = max(record.scheduled_ns, begin), min(record.done_ns, end)
+        if record.error or due >= done:
+            continue
+        seen, stamps = tokens_between([record], [due, done + 1])[0], list(record.token_ns)
+        all_of_them = sum(record.token_counts) or len(stamps)
+        first = next((stamp for stamp in stamps if due <= stamp <= done), None)
+        yield Request(
+            start=(recording.header.started_unix_ns + due) / NS,
+            ttft=None if first is None else (first - due) / NS,
+            e2e=(done - due) / NS,
+            output_tokens=round((record.output_tokens or 0) * seen / all_of_them) if seen else 0,
+        )
 
 
 def _window(records: Sequence[RequestRecord], rule: Rule) -> tuple[int, int]:

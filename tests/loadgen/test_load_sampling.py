@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from load_header import header
-from load_records import recording, request, save
+from load_records import footer, recording, request, save
 from load_servers import Got, Handler, head, in_thread
 
 from loadgen.judging.verdict import Outcome, judge
@@ -151,6 +151,24 @@ def test_the_gate_judges_what_was_sampled() -> None:
         verdict = judge(Spec(service="t", slos=(slo,)), run)
         assert verdict.outcome is outcome
         assert len(verdict.skipped) == (usage is None)
+
+
+def test_a_page_that_fell_silent_passes_nothing() -> None:
+    """The server answered in 20 of 60 seconds, while its cache was empty: the rest is not good, only unknown."""
+    slo = Slo(service="t", name="kv", objective=0.9, sli=SaturationSli(0.95))
+    for usage, seconds, outcome in ((0.5, 60.0, "INCONCLUSIVE"), (0.99, 60.0, "FAIL"), (0.5, 30.0, "PASS")):
+        base = recording([request(i) for i in range(100)], footer(seconds=seconds))
+        verdict = judge(Spec(service="t", slos=(slo,)), replace(base, samples=tuple(series(kv_0=[usage] * 20))))
+        assert verdict.outcome == outcome
+        assert ("in 20 of 60 seconds only" in verdict.checks[0].text) == (outcome == "INCONCLUSIVE")
+
+
+def test_a_few_gaps_pass_nothing() -> None:
+    """One answer of 15 gaps cannot show that 99.9 % are good: as many are needed as independent requests would be."""
+    slo = Slo(service="t", name="itl", objective=0.999, sli=ItlSli(0.05))
+    for answers, outcome in ((1, "INCONCLUSIVE"), (199, "INCONCLUSIVE"), (200, "PASS")):
+        verdict = judge(Spec(service="t", slos=(slo,)), recording([request(i) for i in range(answers)]))
+        assert verdict.outcome == outcome
 
 
 def test_gaps_between_tokens_are_judged_by_the_client() -> None:

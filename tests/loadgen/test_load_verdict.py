@@ -9,7 +9,7 @@ from loadgen.judging.verdict import Check, Outcome, Verdict, judge
 from loadgen.results.baseline import from_recording
 from loadgen.results.record import Fingerprint, Lag, Recording, RequestRecord
 from slo import catalog
-from slo.sli import AvailabilitySli, GoodputSli, LatencySli, SaturationSli, Sli, ThroughputSli
+from slo.sli import AvailabilitySli, Count, GoodputSli, ItlSli, LatencySli, SaturationSli, Sli, ThroughputSli
 from slo.spec.model import Slo, Spec
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -77,6 +77,17 @@ def test_seconds_are_judged_as_observed_and_need_ten(floor: float, seconds: int,
     assert only(verdict).low is None
 
 
+def test_a_steady_second_has_the_tokens_of_all_that_were_in_flight() -> None:
+    """20 answers of 5 s begin each second: 2 000 tokens/s of 100 streams, also where the first of them were cut."""
+    busy = recording([request(i, ttft=0.05, tpot=0.05, tokens=100) for i in range(800)])
+    for rule, seconds in (("auto", 29), (6.0, 27)):
+        check = only(judge(spec(ThroughputSli(1_900, 8), objective=0.9), busy, rule=rule))  # type: ignore[arg-type]
+        assert (check.outcome, check.count) == (PASS, Count(seconds, seconds))
+    ramps = only(judge(spec(ThroughputSli(1_900, 8), objective=0.9), busy))
+    assert ramps.count
+    assert ramps.count.good < ramps.count.total
+
+
 def test_what_requests_cannot_see_is_skipped_and_never_green() -> None:
     """KV cache and queue time: alone they leave the gate inconclusive, beside an SLO that passes they do no harm."""
     queue = LatencySli(catalog.QUEUE_TIME, 0.3)
@@ -133,6 +144,15 @@ def test_how_late_a_client_may_be_follows_the_tightest_threshold(
     """A tenth of it, as documented."""
     end = footer(loop_lag=Lag(p50=0, p99=lag, max=lag))
     assert judge(spec(LatencySli(catalog.TTFT, threshold)), recording(mixed(100, 0), end)).outcome is outcome
+
+
+def test_gaps_allow_a_reader_less_lag() -> None:
+    """30 ms late is little for a TTFT of 500 ms and all for a gap of 50 ms; requests may be sent that late."""
+    late, gaps = footer(loop_lag=Lag(p50=0, p99=0.030, max=0.03)), ItlSli(0.05)
+    slow = LatencySli(catalog.TTFT, 0.5)
+    assert judge(spec(slow), recording(mixed(100, 0), late)).outcome is PASS
+    assert "read answers late: p99 30 ms, allowed 10 ms" in judge(spec(slow, gaps), recording([], late)).doubts[0]
+    assert judge(spec(slow, gaps), recording([request(i, lag=0.03) for i in range(100)])).doubts == ()
 
 
 @pytest.mark.parametrize(
