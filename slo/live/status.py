@@ -81,7 +81,7 @@ def seconds_to_exhaustion(good: Sequence[float], total: Sequence[float], error_b
     `good` and `total` are events per hour over the period, oldest first. The period rolls: with every hour to come
     the oldest one leaves, its bad events too. 0 says that the budget is spent.
     """
-    if not total:
+    if not good or not total:
         return None
     overspent = [t - g - error_budget * t for g, t in zip(good, total, strict=True)]
     balance = sum(overspent)

@@ -31,10 +31,11 @@ def group(name: str, specs: Sequence[Spec], period: int, links: Links, slo: str 
 
 def without_data(links: Links, slo: str = "") -> AlertingRule:
     """Tells which SLO has no data, and what it is made from."""
+    budget, total, good = (of(name, slo) for name in (ERROR_BUDGET, recorded.TOTAL_5M, recorded.GOOD_5M))
     return AlertingRule(
         alert=NO_DATA,
-        expr=f"{of(ERROR_BUDGET, slo)} unless on (slo) ({of(recorded.TOTAL_5M, slo)} and on (slo) "
-        f"{of(recorded.GOOD_5M, slo)})",
+        # No group at all that has both; or one, such as a model, whose events nobody can tell good from bad.
+        expr=f"{budget} unless on (slo) ({total} and {good}) or {budget} and on (slo) ({total} unless {good})",
         hold="15m",
         labels={"severity": "ticket"} | ({"slo": slo} if slo else {}),
         annotations={

@@ -52,6 +52,11 @@ def test_old_errors_leave_the_period() -> None:
     assert seconds_to_exhaustion(list(reversed(good)), total, 0.01) == pytest.approx((1 + (67 - 49) / 50) * 3600)
 
 
+def test_what_was_good_may_not_be_known() -> None:
+    """Events of which nobody knows yet whether they were good give no forecast, and no traceback."""
+    assert seconds_to_exhaustion([], [100.0] * 168, 0.01) is None
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=2, max_size=40),
     st.sampled_from([0.001, 0.01, 0.05, 0.3]),
