@@ -9,8 +9,6 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
-from typing import NoReturn
 
 import pynvml
 
@@ -25,15 +23,8 @@ from exporters.gpus import sources as gpu_sources
 from exporters.model import EngineScrape, GpuScrape, UsageError
 from exporters.serving import runner
 from slo import stdout
+from slo.arguments import USAGE, Parser, add_version
 from slo.spec import model as spec
-
-USAGE = 2
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line in place of argparse's page."""
-        self.exit(USAGE, f"{self.prog}: {message}; see --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="slo-exporter",
         description="Sidecar of an LLM inference engine: engine metrics, GPU telemetry and request spans on one "
         "/metrics page, in one vocabulary.",
@@ -80,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     arguments.add_spans(parser)
     add("--check", action="store_true", help="read every source once, print what is there, and end")
     add("--json", action="store_true", help="with --check: print one JSON object")
-    add("--version", action="version", version=f"%(prog)s {version('llm-slo')}")
+    add_version(parser)
     return parser
 
 

@@ -21,9 +21,10 @@ from loadgen.simulator import command as simulator
 from loadgen.simulator.command import address
 from loadgen.wire import target
 from slo import stdout
+from slo.arguments import USAGE, Parser, add_version
 from slo.spec import model as spec
 
-_USAGE, _INCONCLUSIVE, _INTERRUPTED = 2, 3, 130
+_INCONCLUSIVE, _INTERRUPTED = 3, 130
 
 _ERRORS = (spec.SpecError, record.RecordError, baseline.BaselineError, target.TargetError, RunError)
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return stdout.run(lambda: int(args.run(args)))
     except _ERRORS as error:
         print(f"slo-load {args.command}: {error}", file=sys.stderr)
-        return _USAGE
+        return USAGE
     except KeyboardInterrupt:
         return _INTERRUPTED
 
@@ -75,10 +76,9 @@ def _export_spans(recording: record.Recording) -> None:
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="slo-load", description="Measure an OpenAI-compatible server and gate on SLOs."
-    )
+def _parser() -> Parser:
+    parser = Parser(prog="slo-load", description="Measure an OpenAI-compatible server and gate on SLOs.")
+    add_version(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="send a load and record every request")
     _add_run_arguments(run)

@@ -1,17 +1,14 @@
 """`slo-gen`: the edge where arguments become commands and mistakes become exit codes."""
 
-import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
-from typing import NoReturn
 
 from slo import stdout
+from slo.arguments import USAGE, Parser, add_version
 from slo.commands import backtest, build, check, explain, openslo_export, openslo_import, propose, push, status, test
 from slo.commands.common import UsageError
 from slo.spec.model import SpecError
 
-USAGE = 2
 COMMANDS = (build, check, explain, test, push, status, propose, backtest, openslo_import, openslo_export)
 
 
@@ -25,18 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line in place of argparse's page."""
-        self.exit(USAGE, f"{self.prog}: {message}; see --help\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="slo-gen", description="SLO spec in, Prometheus rules and dashboards out.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version('llm-slo')}")
+def _parser() -> Parser:
+    parser = Parser(prog="slo-gen", description="SLO spec in, Prometheus rules and dashboards out.")
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        added = commands.add_parser(command.NAME, help=command.HELP, description=f"{command.HELP.capitalize()}.")
+        sentence = f"{command.HELP[0].upper()}{command.HELP[1:]}."
+        added = commands.add_parser(command.NAME, help=command.HELP, description=sentence)
         command.add_arguments(added)
         added.add_argument("--json", action="store_true", help="print one JSON object in place of text")
         added.set_defaults(run=command.run)

@@ -1,12 +1,12 @@
 """`slo-exporter describe`: what every engine exposes of every signal, and why the rest is absent."""
 
-import argparse
 import json
 from collections.abc import Sequence
 
 from exporters.describe import gpus as describe_gpus
 from exporters.describe import summary as describe_summary
 from slo import catalog, tables
+from slo.arguments import Parser
 from slo.catalog import Metric
 from slo.engines import ENGINES
 from slo.engines.table import Engine
@@ -17,7 +17,7 @@ _FAMILIES = tuple(m for m in catalog.families() if m.labels[: len(catalog.ENGINE
 
 def main(argv: Sequence[str]) -> int:
     """Print the table of signals and engines; 0."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"slo-exporter {NAME}", description="What every engine exposes, under which name, and what it does not."
     )
     forms = parser.add_mutually_exclusive_group()

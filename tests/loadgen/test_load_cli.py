@@ -206,12 +206,14 @@ def test_run_refuses_what_it_cannot_do(target: str, tmp_path: Path, capsys: pyte
     ],
 )
 def test_arguments_that_make_no_sense_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """argparse says which one; nothing is contacted or written."""
+    """One line says which one; nothing is contacted or written."""
     base = ["run", "--target", "http://127.0.0.1:1", "--requests", "1", "--records", "/dev/null/x"]
     with pytest.raises(SystemExit) as caught:
         main([*base, *arguments])
     assert caught.value.code == 2
-    assert arguments[-2] in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert arguments[-2] in told
+    assert told.count("\n") == 1
 
 
 def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
