@@ -23,7 +23,7 @@ from loadgen.running.job import Job, Wire
 from loadgen.running.progress import Progress
 from loadgen.running.provenance import commit
 from loadgen.running.runner import Write, run
-from loadgen.running.sampling import sampled
+from loadgen.running.sampling import sampled, unread
 from loadgen.running.workers import WorkerError, run_workers
 from loadgen.traffic import calibrate
 from loadgen.traffic.arrivals import Load, parse_stages
@@ -157,6 +157,8 @@ def _job(plan: Plan, tokenizer: Any, quiet: bool) -> Job:
     with _control(plan) as client:
         models = list(plan.workload.models) or ([plan.model] if plan.model else [])
         fingerprint = inspect(client, plan.target, models, plan.metrics)
+        for complaint in unread(client, plan.metrics):
+            print(f"slo-load: {complaint}; as long as that lasts it is not sampled", file=sys.stderr)
         workload, files = _sized(plan, client, models[0] if models else fingerprint.model, tokenizer, quiet)
     header = Header(
         started_unix_ns=0,  # the runner knows

@@ -70,6 +70,20 @@ def _read(line: str) -> Iterator[tuple[_Name, str, float]]:
                         yield name, str(sorted(sample.labels.items())), sample.value
 
 
+def unread(client: httpx.Client, urls: Sequence[str]) -> Iterator[str]:
+    """The pages that can not be sampled at the moment, each with the reason."""
+    for url in urls:
+        try:
+            response = client.get(url, timeout=_TIMEOUT)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            yield f"{url}: {error}"
+            continue
+        if response.status_code != 200:
+            yield f"{url}: answers {response.status_code}"
+        elif not values(response.text):
+            yield f"{url}: shows neither KV cache nor queue nor GPUs"
+
+
 class Sampler:
     """Reads pages once a second until stopped; pages that do not answer leave no sample."""
 

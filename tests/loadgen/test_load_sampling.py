@@ -16,7 +16,7 @@ from loadgen.results.reading import read
 from loadgen.results.record import Line, Recording, Sample
 from loadgen.results.sampled import count_samples
 from loadgen.running.provenance import commit
-from loadgen.running.sampling import sampled, values
+from loadgen.running.sampling import sampled, unread, values
 from loadgen.traffic.arrivals import Load
 from loadgen.wire.target import control, parse
 from slo import catalog
@@ -58,7 +58,7 @@ def test_a_captured_page_of_two_engines_has_two_of_each() -> None:
 @pytest.fixture
 def page() -> Iterator[str]:
     async def serve(got: Got, writer: asyncio.StreamWriter) -> None:
-        body = PAGE.encode()
+        body = b"" if got.path == "/empty" else PAGE.encode()
         writer.write(head("200 OK", "text/plain", content_length=str(len(body))) + body)
 
     with in_thread(serve) as port:
@@ -83,6 +83,14 @@ def test_samples_come_between_the_lines_on_the_clock_of_the_run(page: str, tmp_p
     assert 0 <= sample.at_ns <= elapsed
     assert sample.values[catalog.KV_USAGE.name] == (0.5,)
     assert read(save(tmp_path / "r", *lines)).samples[0] == sample
+
+
+def test_pages_that_cannot_be_sampled_are_named(page: str) -> None:
+    """A wrong port, a page without known families and what is no URL, each by its name; a good page is not."""
+    broken = ["http://127.0.0.1:1/metrics", page.replace("/metrics", "/empty"), "no-url"]
+    with control(parse(page), {}) as client:
+        told = list(unread(client, [page, *broken]))
+    assert [line.partition(": ")[0] for line in told] == broken
 
 
 def test_the_key_goes_to_the_target_and_to_nobody_else() -> None:
