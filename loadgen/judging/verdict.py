@@ -14,6 +14,7 @@ from loadgen.results.sampled import count_samples
 from loadgen.results.steady import Cut, Rule, clipped, steady
 from loadgen.traffic.arrivals import NS
 from slo import catalog
+from slo.evidence.sampling import tau
 from slo.sli import Count, ItlSli, RequestSli, SaturationSli, Sli, StallSli
 from slo.spec.model import Slo, Spec
 from slo.stats import binomial_bounds, requests_needed
@@ -31,7 +32,8 @@ _SAMPLED_SHARE = 0.5
 class Check:
     """One judged promise: what was asked, what was seen (`text`), and for SLOs the count and its objective.
 
-    `low` and `high` are one-sided 95 % bounds of the good share; None where none are claimed.
+    `low` and `high` are one-sided 95 % bounds of the good share, by as many independent requests as these are worth;
+    None where none are claimed.
     """
 
     name: str
@@ -80,8 +82,8 @@ def judge(
         if len(known) < len(counts) or not known:
             skipped.append((slo.id, _UNSEEN))
         else:
-            check = _check_slo(slo, Count(sum(c.good for c in known), sum(c.total for c in known)))
-            checks.append(_sampled_enough(check, slo.sli, runs))
+            count = Count(sum(c.good for c in known), sum(c.total for c in known))
+            checks.append(_sampled_enough(_check_slo(slo, count, parts), slo.sli, runs))
     if not checks:
         checks.append(_inconclusive("coverage", "no SLO of this spec can be judged by requests or samples"))
     checks += _check_coverage(spec, parts)
@@ -139,19 +141,31 @@ def _count_gaps(threshold: float, records: Sequence[RequestRecord]) -> Count:
 _UNSEEN = "neither requests nor samples of the server (slo-load run --metrics URL) show it; production judges it"
 
 
-def _check_slo(slo: Slo, count: Count) -> Check:
+def _check_slo(slo: Slo, count: Count, parts: Sequence[Recording]) -> Check:
     if count.ratio is None:
         return _inconclusive(slo.id, f"{slo.sli.condition}: nothing of what it asks for was seen, so nothing counted")
-    return (_check_requests if isinstance(slo.sli, RequestSli) else _check_dependent)(slo, count, count.ratio)
+    if isinstance(slo.sli, RequestSli):
+        return _check_requests(slo, count, count.ratio, _alike(slo.sli, count, parts))
+    return _check_dependent(slo, count, count.ratio)
 
 
-def _check_requests(slo: Slo, count: Count, ratio: float) -> Check:
-    low, high = binomial_bounds(count.good, count.total, CONFIDENCE)
+def _alike(sli: RequestSli, count: Count, parts: Sequence[Recording]) -> float:
+    """How many requests in a row say as much as one: bad ones come in bursts, as long as a queue lasts."""
+    if count.good == count.total:
+        return 1.0
+    runs = [[good for r in part.each_request() if (good := sli.judge(r)) is not None] for part in parts]
+    return sum(tau(run) * len(run) for run in runs) / count.total
+
+
+def _check_requests(slo: Slo, count: Count, ratio: float, alike: float) -> Check:
+    low, high = binomial_bounds(count.good / alike, count.total / alike, CONFIDENCE)
     outcome = _decide(low, high, slo.objective)
     bounds = f"{CONFIDENCE:.0%} sure of at least {low:.2%} and at most {high:.2%}"
     text = f"{_share(slo, count, ratio)}; {bounds}; objective {slo.objective * 100:.6g}%"
+    if alike > 1:
+        text += f"; bad ones come together, so these say as much as {count.total / alike:.0f} independent ones"
     if outcome is Outcome.INCONCLUSIVE:
-        text += f"; {_requests_to_decide(count, slo.objective)}"
+        text += f"; {_requests_to_decide(count, slo.objective, alike)}"
     return Check(name=slo.id, outcome=outcome, text=text, objective=slo.objective, count=count, low=low, high=high)
 
 
@@ -193,15 +207,15 @@ def _unit(sli: Sli) -> str:
     return sli.unit_of_count.replace("engine minutes", "samples of engines")
 
 
-def _requests_to_decide(count: Count, objective: float) -> str:
-    """About how many requests would decide, were their good share the one seen."""
+def _requests_to_decide(count: Count, objective: float, alike: float) -> str:
+    """About how many requests would decide, were their good share the one seen, and they as alike."""
     if count.good == count.total:
         return f"about {requests_needed(objective, CONFIDENCE)} requests needed"
     needed = count.total
     while needed < 1_000_000:
         needed += needed // 4 + 1
         good = round(needed * count.good / count.total)
-        if _decide(*binomial_bounds(good, needed, CONFIDENCE), objective) is not Outcome.INCONCLUSIVE:
+        if _decide(*binomial_bounds(good / alike, needed / alike, CONFIDENCE), objective) is not Outcome.INCONCLUSIVE:
             return f"about {needed} requests needed at this share"
     return "too close to the objective for any number of requests to tell"
 

@@ -1,5 +1,7 @@
 """The gate: honest client first, exact bounds, three outcomes, and never green by default."""
 
+import random
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -24,6 +26,13 @@ def spec(*slis: Sli, objective: float = 0.95) -> Spec:
 
 
 def mixed(good: int, bad: int) -> list[RequestRecord]:
+    """So many of each, the bad ones as far apart as can be."""
+    total = good + bad
+    return [request(i, ttft=SLOW if (i + 1) * bad // total > i * bad // total else 0.1) for i in range(total)]
+
+
+def burst(good: int, bad: int) -> list[RequestRecord]:
+    """The bad ones in a row."""
     return [request(i, ttft=0.1 if i < good else SLOW) for i in range(good + bad)]
 
 
@@ -51,6 +60,32 @@ def test_requests_are_judged_by_their_exact_bounds(good: int, bad: int, outcome:
     verdict = judge(spec(TTFT), recording(mixed(good, bad)))
     assert verdict.outcome is outcome
     assert only(verdict).outcome is outcome
+
+
+def test_bad_requests_in_a_row_say_less() -> None:
+    """Twenty bad ones that one long queue explains decide nothing; as many spread over the run do."""
+    assert judge(spec(TTFT), recording(mixed(180, 20))).outcome is FAIL
+    check = only(judge(spec(TTFT), recording(burst(180, 20))))
+    assert check.outcome is INCONCLUSIVE
+    assert re.search(r"so these say as much as \d+ independent ones; about \d+ requests needed", check.text)
+
+
+def queue(seed: object, number: int) -> list[float]:
+    """TTFTs of a server that is busy 80 % of the time, in units of its own (Lindley's recursion)."""
+    rng, wait, found = random.Random(f"queue {seed}"), 0.0, []
+    for _ in range(number):
+        service = 0.8 * rng.lognormvariate(-0.02, 0.2)
+        found.append(wait + service)
+        wait = max(0.0, wait + service - rng.expovariate(1))
+    return found
+
+
+def test_a_queue_at_its_objective_seldom_fails() -> None:
+    """Exactly 95 % are good in the long run: of 200 runs at most as many fail as 95 % sure allows, by three errors."""
+    edge = sorted(queue("long", 100_000))[95_000]
+    runs = [recording([request(j, ttft=ttft) for j, ttft in enumerate(queue(i, 300)[100:])]) for i in range(200)]
+    failed = sum(judge(spec(LatencySli(catalog.TTFT, edge)), run).outcome is FAIL for run in runs)
+    assert failed <= 200 * 0.05 + 3 * (200 * 0.05 * 0.95) ** 0.5
 
 
 @pytest.mark.parametrize(("good", "bad", "needed"), [(30, 0, "59"), (29, 1, ""), (96, 4, "")])
