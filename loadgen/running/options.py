@@ -21,7 +21,8 @@ from loadgen.wire import proxies
 
 # Gaps with a coefficient of variation of 2: clearly burstier than independent users.
 _BURSTY = 0.25
-_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e]*)")
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_HEADER = re.compile(rf"({_HEADER_NAME}):[ \t]*([\x20-\x7e]*)")
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +31,10 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     add("--target", type=target_url, required=True, metavar="URL", help="the server, such as http://host:8000")
     add("--model", type=_weighted, action="append", metavar="NAME[=W]", help="needed when the server has several; "
         "repeated with weights it is a mix, of models or LoRA adapters")  # fmt: skip
-    add("--tenant", type=_weighted, action="append", metavar="NAME[=W]", help="put this name into the tenant header; "
+    add("--tenant", type=_tenant, action="append", metavar="NAME[=W]", help="put this name into the tenant header; "
         "repeated with weights it is a mix")  # fmt: skip
-    add("--tenant-header", default="X-Tenant", metavar="NAME", help="the header it goes into (default: %(default)s)")
+    add("--tenant-header", type=_header_name, default="X-Tenant", metavar="NAME",
+        help="the header it goes into (default: %(default)s)")  # fmt: skip
     add("--header", type=_header, action="append", metavar="'NAME: VALUE'", help="send this header with every request")
     add("--api-key-env", metavar="VAR", help="environment variable that holds the API key")
     add("--cacert", metavar="FILE", help="certificates of the authorities to trust instead of the system's")
@@ -245,6 +247,19 @@ def _weighted(text: str) -> tuple[str, float]:
         return (name, positive(weight)) if name else (text, 1.0)
     except argparse.ArgumentTypeError:
         return text, 1.0
+
+
+def _tenant(text: str) -> tuple[str, float]:
+    name, weight = _weighted(text)
+    if not (name.isascii() and name.isprintable()):
+        raise argparse.ArgumentTypeError(f"{name!r} holds characters that no HTTP header can carry")
+    return name, weight
+
+
+def _header_name(text: str) -> str:
+    if not re.fullmatch(_HEADER_NAME, text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a header")
+    return text
 
 
 def _proxy(text: str) -> proxies.Proxies:

@@ -1,6 +1,7 @@
 """Which proxy leads to an address: what HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY say, or what is asked for."""
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -65,7 +66,7 @@ def from_environment(env: Mapping[str, str]) -> Proxies:
     return Proxies(
         http=_proxy(env, "http_proxy"),
         https=_proxy(env, "https_proxy"),
-        direct=tuple(entry.strip().lower() for entry in _value(env, "no_proxy").split(",") if entry.strip()),
+        direct=tuple(entry.lower() for entry in re.split(r"[,\s]+", _value(env, "no_proxy")) if entry),
     )
 
 
@@ -91,7 +92,7 @@ def _is_loopback(host: str) -> bool:
 def _covers(entry: str, host: str, port: int) -> bool:
     """Whether an entry of NO_PROXY means this address: `*`, a domain with all below it, an address or a network."""
     name, _, wanted = entry.rpartition(":")
-    if name and wanted.isdigit() and name.count(":") == 0:
+    if name and wanted.isdigit() and (":" not in name or name.endswith("]")):
         if int(wanted) != port:
             return False
         entry = name

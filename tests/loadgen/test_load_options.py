@@ -82,7 +82,15 @@ def test_a_run_must_know_when_to_stop() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--stages", "fast"), ("--rate", "1", "--header", "x"), ("--rate", "1", "--body", "[1]")]
+    "arguments",
+    [
+        ("--stages", "fast"),
+        ("--rate", "1", "--header", "x"),
+        ("--rate", "1", "--body", "[1]"),
+        ("--rate", "1", "--tenant", "東京"),
+        ("--rate", "1", "--tenant", "a\r\nX-Admin: yes"),
+        ("--rate", "1", "--tenant-header", "X Y"),
+    ],
 )
 def test_arguments_that_cannot_be_read_exit_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     """argparse names the option and what it should look like."""
