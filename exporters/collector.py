@@ -33,13 +33,14 @@ class Outcome(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What one scrape found."""
+    """What one scrape found. `models` are those of the engines, also of one that does not answer just now."""
 
     engines: tuple[EngineScrape, ...] = ()
     gpus: tuple[GpuReading, ...] = ()
     statuses: tuple[SourceStatus, ...] = ()
     usage: tuple[Usage, ...] = ()
     extras: tuple[RawFamilies, ...] = ()
+    models: tuple[str, ...] = ()
 
 
 class Source(Generic[T]):
@@ -138,7 +139,7 @@ class Collector:
         readings = tuple(gpu for outcome in gpus if outcome.value for gpu in outcome.value.gpus)
         if readings:
             self._ledger.see(readings, time.monotonic())
-        return Snapshot(scrapes, readings, statuses, self._ledger.usage(), passed)
+        return Snapshot(scrapes, readings, statuses, self._ledger.usage(), passed, self.models)
 
     def _log(self, status: SourceStatus) -> None:
         key, now = (status.source, status.endpoint), time.monotonic()

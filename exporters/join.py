@@ -1,16 +1,14 @@
 """Which GPU serves which model."""
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 
-from exporters.model import EngineScrape, GpuReading
+from exporters.model import GpuReading
 
 
-def engine_gpus(engines: Iterable[EngineScrape], gpus: Iterable[GpuReading]) -> Iterator[tuple[str, str]]:
+def engine_gpus(models: Iterable[str], gpus: Iterable[GpuReading]) -> Iterator[tuple[str, str]]:
     """The (model_name, gpu_uuid) pairs: a pod's engines use the GPUs of the pod, all of them."""
-    uuids = [gpu.uuid for gpu in serving(gpus)]
-    for model in sorted({model for engine in engines for model in engine.models}):
-        for uuid in uuids:
-            yield model, uuid
+    return product(models, [gpu.uuid for gpu in serving(gpus)])
 
 
 def serving(gpus: Iterable[GpuReading]) -> list[GpuReading]:

@@ -92,7 +92,7 @@ def _tables(snapshot: Snapshot) -> Iterator[tuple[Metric, list[gpu_tables.Row]]]
     yield catalog.SERIES_DROPPED, [((name,), sum(size for n, size in dropped if n == name)) for name in dict(dropped)]
     yield from gpu_tables.readings(snapshot.gpus)
     yield from gpu_tables.economics(snapshot.usage)
-    yield catalog.ENGINE_GPU_INFO, [(pair, 1) for pair in engine_gpus(snapshot.engines, snapshot.gpus)]
+    yield catalog.ENGINE_GPU_INFO, [(pair, 1) for pair in engine_gpus(snapshot.models, snapshot.gpus)]
 
 
 def _family(metric: Metric, rows: Iterable[gpu_tables.Row]) -> Exposed:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from exporters.gpus.economics import Ledger, Price, price
 from exporters.join import engine_gpus
-from exporters.model import EngineScrape, GpuReading
+from exporters.model import GpuReading
 
 A, B = GpuReading(uuid="GPU-a", index="0"), GpuReading(uuid="GPU-b", index="1")
 
@@ -46,7 +46,7 @@ def test_instances_count_in_place_of_their_board() -> None:
     for now in (0, 10):
         ledger.see([board, *cut], now)
     assert seconds(ledger) == {"MIG-0": 10, "MIG-1": 10}
-    assert list(engine_gpus([EngineScrape(("m",), {})], [board, *cut])) == [("m", "MIG-0"), ("m", "MIG-1")]
+    assert list(engine_gpus(["m"], [board, *cut])) == [("m", "MIG-0"), ("m", "MIG-1")]
 
 
 @given(st.lists(st.tuples(st.floats(-1e3, 1e6), st.sets(st.sampled_from(["a", "b", "c"])))))

@@ -81,6 +81,16 @@ def test_engine_and_gpu_on_one_page_joined() -> None:
     assert set(found[catalog.SOURCE_UP.name].values()) == {1}
 
 
+def test_an_engine_that_is_gone_keeps_its_gpus() -> None:
+    """What a GPU did to an engine is looked for when the engine no longer answers: their join stays."""
+    with Upstream(PAGE) as engine, Upstream(DCGM) as dcgm, sidecar(engine.url, dcgm=dcgm.url) as (client, _):
+        before = values(client.get("/metrics"))
+        engine.status = 500
+        after = values(client.get("/metrics"))
+    assert catalog.GENERATION_TOKENS.name not in after
+    assert after[catalog.ENGINE_GPU_INFO.name] == before[catalog.ENGINE_GPU_INFO.name]
+
+
 def test_two_engines_of_one_model_do_not_collide() -> None:
     """Two replicas behind one sidecar keep their own series, told apart by endpoint, under one HELP and TYPE."""
     with Upstream(PAGE) as a, Upstream(PAGE) as b, sidecar(a.url, b.url) as (client, _):
