@@ -26,7 +26,8 @@ def build(
 ) -> dict[str, str]:
     """Every file for these specs.
 
-    ValueError when services, SLOs or groups share a name, or names the SLO that needs what `source` lacks.
+    ValueError when services, SLOs or groups share a name or labels clash, or names the SLO that needs what `source`
+    lacks.
     """
     files = _rule_files(rule_groups(specs, source, isolated=isolated, links=links), fmt)
     return files | _dashboard_files(boards(specs), fmt)
@@ -43,6 +44,7 @@ def rule_groups(
     _refuse_twins([spec.service for spec in specs], "two specs for the service {!r}; one service has one spec")
     ids = [slo.id for spec in specs for slo in spec.slos]
     _refuse_twins(ids, "two SLOs would both be called {!r}; rename the service or the SLO of one of them")
+    _refuse_clashes(specs)
     files: dict[str, Sequence[RuleGroup]] = {}
     for spec in specs:
         own = rules.isolated_groups(spec, source, links) if isolated else rules.spec_groups(spec, source)
@@ -58,6 +60,14 @@ def _refuse_twins(names: Sequence[str], message: str) -> None:
     for name, count in Counter(names).items():
         if count > 1:
             raise ValueError(message.format(name))
+
+
+def _refuse_clashes(specs: Sequence[Spec]) -> None:
+    """Alerts that SLOs share put the labels of each on all: there they would replace what tells groups apart."""
+    groups = {label: spec.service for spec in specs for label in spec.group_by}
+    for slo in (slo for spec in specs for slo in spec.slos):
+        for label in slo.labels.keys() & groups.keys():
+            raise ValueError(f"{slo.id} has a label {label!r}, by which {groups[label]} is grouped; rename the label")
 
 
 def _rule_files(files: Mapping[str, Sequence[RuleGroup]], fmt: str) -> dict[str, str]:

@@ -244,6 +244,19 @@ def test_names_that_would_collide_are_refused(tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "rules").exists()
 
 
+def test_a_label_that_would_hide_the_groups_of_another_spec_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The alerts that SLOs share would lose `tenant` of one spec for the sake of the other, and fail for all."""
+    text = "apiVersion: llm-slo/v1\nservice: {}\n{}\nslos: [{{name: c, objective: 99%, sli: {{stall: {{}}}}}}]\n"
+    for service, line in {"a": "labels: {tenant: gold}", "b": "group_by: [model_name, tenant]"}.items():
+        (tmp_path / f"{service}.yaml").write_text(text.format(service, line))
+    a, b = str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")
+    assert main(["build", a, b, "--out", str(tmp_path)]) == 2
+    assert "a-c has a label 'tenant', by which b is grouped; rename the label" in capsys.readouterr().err
+    assert main(["build", a, "--out", str(tmp_path)]) == 0
+
+
 def test_writing_is_all_or_nothing(tmp_path: Path) -> None:
     """When the last file cannot be written, the first keeps its old content and no half-written file stays."""
     (tmp_path / "a.yaml").write_text("old")
