@@ -98,6 +98,8 @@ class _Prober:
             if self._runs == 1:
                 raise
             raise ProbeError(f"the target is gone: {error}") from None
+        except KeyboardInterrupt:  # while nothing was in flight
+            raise ProbeError(_INTERRUPTED) from None
         if footer.interrupted:
             raise ProbeError(_INTERRUPTED)
         return reading.read(path)

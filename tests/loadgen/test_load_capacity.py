@@ -1,18 +1,24 @@
 """The capacity search against engines whose capacity is known, in virtual time."""
 
+import asyncio
+import os
 import random
+import signal
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from load_header import header
 from load_records import footer
+from load_servers import Got, in_thread
 
 from loadgen.capacity.highest_rate import Capacity, Probe, ProbeError, Search
 from loadgen.capacity.search import Promise, Share, add, falling, next_rate, share
 from loadgen.capacity.sizing import scale_out_at, text
+from loadgen.cli import main
 from loadgen.judging.regression import Outcome
 from loadgen.results.record import Footer, Lag, Recording, RequestRecord
 from loadgen.simulator.model import Engine, EngineConfig, Request
@@ -171,6 +177,19 @@ def test_what_was_found_is_kept_when_no_more_runs_can_be_had() -> None:
     found = service.search(spec(TTFT), probe=breaks)
     assert found.ended == "gone"
     assert sum(level.runs for level in found.levels) > 2
+
+
+def test_ctrl_c_between_requests_gives_the_answer_so_far(capsys: pytest.CaptureFixture[str]) -> None:
+    """Here while the target is asked for its models: there is no answer yet, and that is told."""
+
+    async def pressed(_got: Got, _writer: asyncio.StreamWriter) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(30)
+
+    chat = Path(__file__).parents[2] / "slo" / "specs" / "chat.yaml"
+    with in_thread(pressed) as port:
+        assert main(["capacity", "--target", f"http://127.0.0.1:{port}", "--slo", str(chat), "--quiet"]) == 130
+    assert "nothing is sure (interrupted)" in capsys.readouterr().out
 
 
 def test_what_follows_from_a_capacity() -> None:
