@@ -1,4 +1,4 @@
-"""Figures of a run: counts by outcome, exact quantiles of every latency, throughput."""
+"""Figures of a run: counts by outcome, quantiles of every latency (exact, gaps to half a microsecond), throughput."""
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -17,7 +17,7 @@ USAGE = "usage"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantiles:
-    """Exact quantiles of `count` values, in seconds."""
+    """Quantiles of `count` values, in seconds."""
 
     count: int
     p50: float

@@ -55,8 +55,8 @@ class Plan:
     are sampled during the run.
 
     `headers` go with every request, `cafile` holds the authorities to trust, `workers` is the number of processes
-    (None: as many as the load needs), `ray` a cluster to run them on, `tokenizer` names a
-    local one that sizes prompts and counts answers.
+    (None: as many as the load needs), `ray` a cluster to run them on, `tokenizer` names a local one that sizes prompts
+    and counts answers.
     """
 
     target: Target

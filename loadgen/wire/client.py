@@ -141,10 +141,14 @@ class Client:
         self.in_flight: set[Exchange] = set()
 
     async def open(self, count: int) -> None:
-        """Open connections ahead of the first requests. Raises OSError when the server refuses."""
+        """Open connections ahead of the first requests. Raises OSError when the server refuses or keeps silent."""
         for begin in range(0, count, _OPEN_AT_ONCE):
             batch = range(begin, min(begin + _OPEN_AT_ONCE, count))
-            await asyncio.gather(*(self._connect() for _ in batch))
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await asyncio.gather(*(self._connect() for _ in batch))
+            except TimeoutError:
+                raise TimeoutError(f"no connection within {self._timeout:g} s") from None
         self._idle = dict.fromkeys(self.connections, perf_counter_ns())
 
     def send(self, exchange: Exchange, scheduled_ns: int) -> None:

@@ -153,6 +153,19 @@ def test_a_tunnel_that_is_refused_or_broken_off_is_a_refused_request() -> None:
         assert all(told in (record.detail or "") for record in records)
 
 
+def test_a_proxy_that_keeps_silent_does_not_hold_up_the_start() -> None:
+    """A closed loop opens its connections first, and waits for none longer than for an answer."""
+
+    async def silent(_got: Got, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(30)
+
+    with in_thread(silent) as port:
+        whole = job(port, Load(concurrency=1, requests=1), timeout=0.2)
+        address = Address("127.0.0.1", port, Tls("engine.test"), connect_request("engine.test:443", {}))
+        with pytest.raises(TimeoutError, match=r"no connection within 0\.2 s"):
+            asyncio.run(run(replace(whole, wire=replace(whole.wire, address=address)), lambda _: None))
+
+
 @pytest.mark.parametrize(("scheme", "said"), [("http", "user:password"), ("https", "407")])
 def test_a_proxy_that_refuses_is_one_clear_line(
     scheme: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

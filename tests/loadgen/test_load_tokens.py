@@ -143,6 +143,33 @@ def test_a_count_that_fails_leaves_the_records(tmp_path: Path) -> None:
     assert read(path).records == (spoken(0, 5),)
 
 
+KILLED = """\
+import os, sys
+from pathlib import Path
+from loadgen.results.tokens import recount
+
+class Killed:
+    def encode_batch_fast(self, texts, add_special_tokens):
+        if len(texts) < 999:  # the second batch, when the first is written
+            os.kill(os.getpid(), 9)
+        return [type("Found", (), {"ids": text.split()}) for text in texts]
+
+recount(Path(sys.argv[1]), Killed())
+"""
+
+
+def test_a_count_that_is_killed_leaves_the_records(tmp_path: Path) -> None:
+    """SIGKILL in the middle: all is as the run wrote it, and what is left over does not hinder the next count."""
+    before = recording([spoken(i, 17) for i in range(1_500)])
+    path = saved(tmp_path / "r.jsonl", before)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], cwd=Path(__file__).parents[2], timeout=30)
+    assert done.returncode == -9
+    assert read(path) == before
+    tokens.recount(path, Words())
+    assert {record.tokens_from for record in read(path).records} == {"tokenizer"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize(("words", "outcome"), [(16, Outcome.PASS), (15, Outcome.PASS), (12, Outcome.INCONCLUSIVE)])
 def test_a_count_far_from_the_usage_is_a_doubt(words: int, outcome: Outcome) -> None:
     """A few per cent are how tokenizers differ; more is another model's tokenizer or a server that counts wrongly."""
