@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from loadgen.arguments import count, positive
 from loadgen.demo import stack, table, views
 from loadgen.demo.stack import DemoError
 from loadgen.judging.regression import Outcome
@@ -18,6 +19,7 @@ from loadgen.results.exposition import Interval, Reading, read
 from slo import catalog
 from slo.promql import Selector
 from slo.rules import recorded
+from slo.sli.slices import SliceSli
 from slo.spec.model import Slo, Spec, SpecError, load
 
 SPEC = Path(__file__).parents[2] / "slo" / "specs" / "chat.yaml"
@@ -33,14 +35,15 @@ _WRITTEN = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `slo-load demo`."""
-    parser.add_argument("--engine", metavar="URL", help="a running engine; without it a simulated one is started")
-    parser.add_argument("--spec", type=Path, default=SPEC, help="the SLOs to judge by (default: the chat spec)")
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="where everything is written")
-    parser.add_argument("--rate", type=float, default=20.0, help="requests per second")
-    parser.add_argument("--duration", type=float, default=30.0, help="seconds of load")
-    parser.add_argument("--prompt-tokens", type=int, default=512)
-    parser.add_argument("--output-tokens", type=int, default=100)
-    parser.add_argument("--listen", metavar="HOST:PORT", help="where the sidecar listens, and takes the engine's spans")
+    add = parser.add_argument
+    add("--engine", metavar="URL", help="a running engine; without it a simulated one is started")
+    add("--spec", type=Path, default=SPEC, metavar="SPEC", help="the SLOs to judge by (default: the chat spec)")
+    add("--out", type=Path, default=Path("demo-out"), metavar="DIR", help="what is written goes there (%(default)s)")
+    add("--rate", type=positive, default=20.0, metavar="R", help="requests per second (%(default)g)")
+    add("--duration", type=positive, default=30.0, metavar="S", help="seconds of load (%(default)g)")
+    add("--prompt-tokens", type=count, default=512, metavar="N", help="of each request (%(default)s)")
+    add("--output-tokens", type=count, default=100, metavar="N", help="of each answer (%(default)s)")
+    add("--listen", metavar="HOST:PORT", help="where the sidecar listens, and takes the engine's spans")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,7 +121,8 @@ def _row(slo: Slo, run: views.Run, verdict: Verdict, prometheus: str | None) -> 
     client, metrics = views.client(slo, run), views.metrics(slo, run)
     outcomes = {check.name: check.outcome for check in verdict.checks}
     seen = client.count or metrics.count
-    left = _prometheus_budget(prometheus, slo) if prometheus else None
+    # An SLI of minutes is none of Prometheus' in a run of seconds: its first minute began before the load.
+    left = _prometheus_budget(prometheus, slo) if prometheus and not isinstance(slo.sli, SliceSli) else None
     return table.Row(
         slo=slo,
         client=client,

@@ -1,5 +1,6 @@
 """The processes of the demo: simulator, sidecar and Prometheus, each started, waited for and stopped."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 
@@ -46,6 +48,21 @@ def running(arguments: Sequence[str], log: Path) -> Iterator["subprocess.Popen[b
             process.wait()
 
 
+@contextmanager
+def serving(what: str, arguments: Sequence[str], log: Path, url: str) -> Iterator[None]:
+    """`running`, once `url` answers; DemoError when it does not in time, or ends before that with a last word."""
+    with running(arguments, log) as process:
+
+        def ready() -> bool:
+            if process.poll() is None:
+                return answers(url)
+            last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise DemoError(f"{what} ended with exit code {process.returncode}: {last}")
+
+        wait_for(f"{what} (see {log})", ready)
+        yield
+
+
 def wait_for(what: str, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
     """Return when `ready` does; DemoError when it does not in time."""
     deadline = time.monotonic() + seconds
@@ -77,8 +94,7 @@ def simulator(out: Path, otlp: str) -> Iterator[str]:
         "--otlp",
         otlp,
     ]
-    with running(arguments, out / "simulator.log"):
-        wait_for("the simulator", lambda: answers(f"{url}/health"))
+    with serving("the simulator", arguments, out / "simulator.log", f"{url}/health"):
         yield url
 
 
@@ -87,8 +103,7 @@ def sidecar(out: Path, listen: str, engine: str, gpu: Sequence[str], spec: Path)
     """The exporter beside `engine`; yields its URL once it has read the engine."""
     url = f"http://{listen}"
     arguments = [command("slo-exporter"), "--engine", engine, "--listen", listen, "--slo", str(spec), *gpu]
-    with running(arguments, out / "exporter.log"):
-        wait_for(f"the sidecar (see {out / 'exporter.log'})", lambda: answers(f"{url}/readyz"))
+    with serving("the sidecar", arguments, out / "exporter.log", f"{url}/readyz"):
         yield url
 
 
@@ -105,7 +120,8 @@ scrape_configs:
 def prometheus(out: Path, target: str) -> Iterator[str | None]:
     """A Prometheus that scrapes the sidecar each second with the generated rules; None when none is installed.
 
-    Production intervals would leave a run of seconds without a single evaluation, so here every group has 1 s.
+    Production intervals would leave a run of seconds without a single evaluation, so here every group has 1 s. Its data
+    are its own: burn rates are of five minutes, and an earlier demo would be in them.
     """
     binary = shutil.which("prometheus")
     if binary is None:
@@ -114,16 +130,12 @@ def prometheus(out: Path, target: str) -> Iterator[str | None]:
     home = out / "prometheus"
     (home / "rules").mkdir(parents=True, exist_ok=True)
     for path in (out / "rules").glob("*.yaml"):
-        (home / "rules" / path.name).write_text(path.read_text().replace("interval: 30s", "interval: 1s"))
+        (home / "rules" / path.name).write_text(re.sub(r"(?m)^( *interval:) .*", r"\1 1s", path.read_text()))
     config = home / "prometheus.yml"
     config.write_text(_CONFIG.format(rules=(home / "rules").resolve(), target=target.removeprefix("http://")))
     listen = f"127.0.0.1:{free_port()}"
-    arguments = [
-        binary,
-        f"--config.file={config}",
-        f"--storage.tsdb.path={home / 'data'}",
-        f"--web.listen-address={listen}",
-    ]
-    with running(arguments, out / "prometheus.log"):
-        wait_for(f"Prometheus (see {out / 'prometheus.log'})", lambda: answers(f"http://{listen}/-/ready"))
-        yield f"http://{listen}"
+    arguments = [binary, f"--config.file={config}", f"--web.listen-address={listen}"]
+    with TemporaryDirectory() as data:
+        storage = f"--storage.tsdb.path={data}"
+        with serving("Prometheus", [*arguments, storage], out / "prometheus.log", f"http://{listen}/-/ready"):
+            yield f"http://{listen}"

@@ -1,11 +1,13 @@
 """The demo: the whole path on a simulated engine, played once and short, and its table."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from loadgen.cli import main
 from loadgen.demo import table
@@ -61,6 +63,23 @@ def test_an_engine_that_is_not_there_is_one_line(tmp_path: Path, capfd: pytest.C
     """The line says which address does not answer; exit code 2, at once."""
     assert main(["demo", "--engine", "http://127.0.0.1:9", "--out", str(tmp_path)]) == 2
     assert "slo-load demo: http://127.0.0.1:9/metrics: no connection" in capfd.readouterr().err
+
+
+def test_a_sidecar_that_ends_says_why(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its last word is the demo's, at once and not after the time that starting may take."""
+    assert main(["demo", "--listen", "nowhere", "--out", str(tmp_path)]) == 2
+    told = capfd.readouterr().err.splitlines()[-1]
+    assert "the sidecar ended with exit code 2" in told
+    assert "'nowhere' is no address" in told
+
+
+@pytest.mark.prometheus
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed")
+def test_its_prometheus_evaluates_every_rule_each_second(played: tuple[Path, str]) -> None:
+    """No group keeps an interval of production: it would not be evaluated in a run of seconds."""
+    groups = [group for path in (played[0] / "prometheus" / "rules").glob("*.yaml")
+              for group in yaml.safe_load(path.read_text())["groups"]]  # fmt: skip
+    assert {group["interval"] for group in groups} == {"1s"}
 
 
 @pytest.mark.parametrize(
