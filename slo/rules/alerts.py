@@ -99,7 +99,7 @@ def _annotations(alert: str, specs: Sequence[Spec], period: int, links: Links) -
         "description": "Of its {{ $labels.unit }}, {{ $labels.objective | humanizePercentage }} should be good over "
         f"{duration(period)}; at a burn rate of 1 the budget would last exactly that long.",
         "budget": _matching(groups) + _budget(period),
-        "causes": _causes(),
+        "causes": _causes(label for label in groups if label != "model_name"),
         "dashboard_url": links.board("slo", ["slo", *groups]),
         "runbook_url": _runbook(links.runbook(alert), [slo for spec in specs for slo in spec.slos]),
     }
@@ -126,11 +126,21 @@ def _matching(labels: Iterable[str]) -> str:
     return f"{{{{ $these := printf `slo=%q` $labels.slo }}}}{''.join(parts)}{{{{ $these = printf `{{%s}}` $these }}}}"
 
 
-def _causes() -> str:
-    """The causes that are seen for the alert's model, or for any where the SLO does not tell models apart."""
+def _causes(further: Iterable[str]) -> str:
+    """The causes that are seen for the alert's model, or for any where the SLO does not tell models apart.
+
+    Less those with another value of one of the `further` labels, such as of another namespace; what engines do not
+    tell, such as a span's tenant, is no difference.
+    """
+    elsewhere = "".join(
+        f"{{{{ with $labels.{label} }}}}"
+        f'{{{{ $seen = printf `%s unless {recorded.CAUSE}{{{label}!="",{label}!=%q}}` $seen . }}}}{{{{ end }}}}'
+        for label in further
+    )
     return (
-        "{{ $model := `` }}{{ with $labels.model_name }}{{ $model = printf `{model_name=%q}` . }}{{ end }}"
-        f"{{{{ range printf `{recorded.CAUSE}%s` $model | query }}}}"
+        f"{{{{ $seen := `{recorded.CAUSE}` }}}}"
+        f"{{{{ with $labels.model_name }}}}{{{{ $seen = printf `{recorded.CAUSE}{{model_name=%q}}` . }}}}{{{{ end }}}}"
+        f"{elsewhere}{{{{ range query $seen }}}}"
         "{{ .Labels.cause }}: {{ .Value | humanize }}. "
         "{{ else }}None of the joined signals stands out.{{ end }}"
     )

@@ -1,11 +1,14 @@
 """The checked-in rules under Prometheus' own tools: valid, and every alert fires when it should and only then."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
+
+from slo.cli import main
 
 HERE = Path(__file__).parent
 GENERATED = HERE.parents[1] / "rules"
@@ -61,3 +64,30 @@ def test_what_health_alerts_say_can_be_rendered(tmp_path: Path) -> None:
     assert {rule["alert"] for rule in group["rules"] if f'alertname="{rule["alert"]}"' not in said} == set()
     assert "error expanding template" not in said
     assert "<no value>" not in said
+
+
+SPEC = """\
+apiVersion: llm-slo/v1
+service: chat
+group_by: [namespace, model_name, tenant]
+slos: [{name: ttft, objective: 95%, sli: {latency: {metric: ttft, threshold: 250ms}}}]
+"""
+COUNT = "llm_time_to_first_token_seconds_count"
+
+
+def test_causes_in_another_namespace_are_none(tmp_path: Path) -> None:
+    """Of two namespaces with the same model a page names the causes in its own; engines need not know the tenants."""
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    assert main(["build", str(tmp_path / "spec.yaml"), "--out", str(tmp_path)]) == 0
+    bad = [{"series": f'{COUNT}{{namespace="{n}",model_name="m",tenant="t"}}', "values": "0+60x60"} for n in "ab"]
+    never = [{"series": one["series"].replace("_count{", '_bucket{le="0.25",'), "values": "0x60"} for one in bad]
+    queue = {"series": 'llm_requests_waiting{namespace="b",model_name="m"}', "values": "37x60"}
+    expected = [{"eval_time": "30m", "alertname": "SloErrorBudgetBurnPage", "exp_alerts": []}]
+    test = {"interval": "1m", "input_series": [*bad, *never, queue], "alert_rule_test": expected}
+    rules = [f"rules/{name}.yaml" for name in ("slo-chat", "recording")]
+    groups = [group["name"] for path in rules for group in yaml.safe_load((tmp_path / path).read_text())["groups"]]
+    case = {"rule_files": rules, "evaluation_interval": "1m", "group_eval_order": groups, "tests": [test]}
+    (tmp_path / "case.yaml").write_text(yaml.safe_dump(case))
+    done = promtool("test", "rules", tmp_path / "case.yaml")  # wrong on purpose: it prints what it got
+    causes = dict(re.findall(r'causes="([^"]*)".*?summary="chat-ttft namespace=(.)', done.stdout + done.stderr))
+    assert causes == {"None of the joined signals stands out.": "a", "Requests wait in the queue: 37. ": "b"}
