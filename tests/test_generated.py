@@ -22,12 +22,14 @@ def test_rules_and_dashboards_are_up_to_date(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_stale_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An edited rule and a missing board make the check fail by name."""
+    """An edited rule and a missing board make the check fail by name, and which of the two it is."""
     assert main(["build", *SPECS, "--out", str(tmp_path)]) == 0
     (tmp_path / "rules" / "health.yaml").write_text("groups: []\n")
     (tmp_path / "dashboards" / "slo.json").unlink()
     assert main(["check", *SPECS, "--out", str(tmp_path)]) == 1
-    assert "rules/health.yaml is not what the specs give" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "rules/health.yaml is not what the specs give" in told
+    assert "dashboards/slo.json is missing" in told
     assert main(["build", *SPECS, "--out", str(tmp_path)]) == 0
     assert main(["check", *SPECS, "--out", str(tmp_path)]) == 0
 

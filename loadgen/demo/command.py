@@ -19,7 +19,7 @@ from loadgen.results.exposition import Interval, Reading, read
 from slo import catalog
 from slo.promql import Selector
 from slo.rules import recorded
-from slo.sli.slices import SliceSli
+from slo.sli import SliceSli
 from slo.spec.model import Slo, Spec, SpecError, load
 
 SPEC = Path(__file__).parents[2] / "slo" / "specs" / "chat.yaml"

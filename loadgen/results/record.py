@@ -285,7 +285,7 @@ def decode(text: str) -> Line:
         if value.get("format") != FORMAT or value.get("version") != VERSION:
             raise ValueError(f"not {FORMAT} version {VERSION}, which this release reads")
         return _header(value["header"]) if "header" in value else _footer(value["footer"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a line of {FORMAT}: {error}") from None
 
 

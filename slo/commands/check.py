@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from slo import grammar
 from slo.commands import common, flags
@@ -41,15 +42,18 @@ def run(args: argparse.Namespace) -> int:
     }
     wrong = [
         *problems,
-        *(
-            f"{args.out / path} is not what the specs give; run slo-gen build{' and test' if '.test.' in path else ''}"
-            for path in stale
-        ),
+        *(_mend(args.out / path) for path in stale),
     ]
     common.show(
         args, data, [*(wrong or ["specs and rules are valid, rules and dashboards are up to date"]), _told(price, args)]
     )
     return 1 if wrong else 0
+
+
+def _mend(path: Path) -> str:
+    """What is wrong with a stale file, and what to do."""
+    wrong = "is not what the specs give" if path.exists() else "is missing"
+    return f"{path} {wrong}; run slo-gen build{' and test' if '.test.' in path.name else ''}"
 
 
 def _tests(

@@ -162,7 +162,7 @@ def test_wrong_files_are_one_line_and_exit_2(slo: str, tmp_path: Path, capsys: p
         (["gate", good, "--slo", nowhere], nowhere),
         (["gate", good, "--slo", slo, "--baseline", str(broken)], str(broken)),
         (["gate", good, "--slo", slo, "--junit", nowhere], nowhere),
-        (["report", str(broken)], str(broken)),
+        (["report", str(broken)], f"{broken}:1: not a line of llm-slo-records"),
         (["report", good, "--html", nowhere], nowhere),
     ):
         assert main(arguments) == 2
