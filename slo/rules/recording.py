@@ -10,13 +10,9 @@ from collections.abc import Iterable, Sequence
 from slo.promql import Scope, duration, equals, number, seconds
 from slo.rules import alerts, causes, economics, health, latency, recorded
 from slo.rules.recorded import BUDGET_LEFT, ERROR_BUDGET, PERIOD_ERROR, burn_rate, of
-from slo.rules.rule import AlertingRule, Links, RecordingRule, RuleGroup
+from slo.rules.rule import Links, RecordingRule, RuleGroup
 from slo.sli import SliceSli, exact
 from slo.spec.model import Slo, Spec
-from slo.windows import MIN_BAD_EVENTS
-
-__all__ = ["MIN_BAD_EVENTS", "AlertingRule", "Links", "RecordingRule", "RuleGroup", "health_groups",
-           "isolated_groups", "shared_groups", "spec_groups"]  # fmt: skip
 
 
 def spec_groups(spec: Spec, source: str) -> tuple[RuleGroup, ...]:
