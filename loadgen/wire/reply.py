@@ -108,7 +108,7 @@ class Events:
         data: list[bytes] = []
         self._begin = self._at
         while match := _LINE.match(self._body, self._at):
-            if match.end() == len(self._body) and match[0].endswith(b"\r") and self._source.whole is None:
+            if match.end() == len(self._body) and match[0].endswith(b"\r") and not self.ended:
                 break  # its line feed may still come
             self._at, line = match.end(), match[1]
             if line.startswith(b"data:"):

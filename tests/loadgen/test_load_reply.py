@@ -123,6 +123,43 @@ def test_a_token_is_stamped_with_the_read_of_its_last_byte(cuts: list[int]) -> N
     assert [stamp for stamp, _ in events(pieces)] == ends
 
 
+EVENTS = st.sampled_from(
+    [
+        ROLE,
+        delta(content=" a"),
+        delta(content='"\\é'),
+        delta(reasoning="b"),
+        delta("stop", content=" c"),
+        b": ping\n\n",
+        event({"choices": [{"delta": {"content": "d"}}], "usage": {"completion_tokens": 3}}),
+    ]
+)
+
+
+@given(
+    st.lists(st.tuples(EVENTS, st.integers(1, 5)), max_size=8),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    st.lists(st.tuples(st.integers(0, 4000), st.booleans()), max_size=20),
+    st.booleans(),
+    st.booleans(),
+)
+def test_an_answer_read_while_it_comes_is_the_answer_read_whole(
+    parts: list[tuple[bytes, int]], line: bytes, cuts: list[tuple[int, bool]], keep: bool, complete: bool
+) -> None:
+    """Alike or not, with any line ends, cut anywhere and read after any of the pieces: same stamps, same text."""
+    data = (b"".join(part * number for part, number in parts) + DONE).replace(b"\n", line)
+    edges = [0, *sorted(cut % (len(data) + 1) for cut, _ in cuts), len(data)]
+    pieces = [data[a:b] for a, b in itertools.pairwise(edges)]
+    growing = Body()
+    steps = read_reply(200, SSE, growing, keep)
+    for stamp, (piece, (_, wait)) in enumerate(zip(pieces, [*cuts, (0, False)], strict=True)):
+        while wait and not next(steps):
+            pass
+        growing.add(stamp, piece)
+    growing.whole = complete
+    assert finished(steps) == finished(read_reply(200, SSE, body(*pieces, whole=complete), keep))
+
+
 def test_an_error_in_the_stream_fails_the_request_and_keeps_its_tokens() -> None:
     """vLLM sends an error event and then [DONE]: the answer is not complete."""
     reply = read(delta(content=" a"), event({"error": {"message": "CUDA error", "code": 500}}), DONE)
