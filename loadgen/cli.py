@@ -10,7 +10,7 @@ from loadgen.arguments import print_json, save, terminal_width
 from loadgen.baselining import command as baselining
 from loadgen.capacity import sizing
 from loadgen.demo import command as demo
-from loadgen.reports import command as judging
+from loadgen.reports import command as reporting
 from loadgen.reports import convert, report
 from loadgen.results import baseline, reading, record
 from loadgen.results.record import plain
@@ -50,7 +50,9 @@ def _run(args: argparse.Namespace) -> int:
     recording = reading.read(args.records)
     _export_spans(recording)
     summary = summarize(recording)
-    if args.baseline_out and not footer.interrupted:
+    if args.baseline_out and footer.interrupted:
+        print(f"slo-load run: {args.baseline_out}: not written, as the run did not come to its end", file=sys.stderr)
+    elif args.baseline_out:
         save(args.baseline_out, baseline.encode(baseline.from_recording(recording)))
     if args.json:
         print_json({"records": str(args.records), "summary": plain(summary), "client": plain(footer)})
@@ -82,11 +84,11 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="send a load and record every request")
     _add_run_arguments(run)
-    judging.add_gate(
+    reporting.add_gate(
         commands.add_parser("gate", help="judge records by an SLO spec: 0 PASS, 1 FAIL, 2 usage, 3 INCONCLUSIVE")
     )
-    judging.add_report(commands.add_parser("report", help="show the figures of a run"))
-    judging.add_compare(commands.add_parser("compare", help="show how a run differs from another, with bounds"))
+    reporting.add_report(commands.add_parser("report", help="show the figures of a run"))
+    reporting.add_compare(commands.add_parser("compare", help="show how a run differs from another, with bounds"))
     convert.add_arguments(commands.add_parser("convert", help="turn records into Parquet, or back"))
     sizing.add_arguments(commands.add_parser("capacity", help="find the highest rate that meets an SLO spec"))
     baselining.add_arguments(

@@ -69,8 +69,9 @@ def judge(
 ) -> Verdict:
     """Judge the steady part of one or more runs of a service by a spec and, when given, against earlier runs.
 
-    Events of all runs count together. A run in doubt (late client, killed, interrupted) makes it INCONCLUSIVE whatever
-    it says. Else one FAIL fails it, and it passes only when every check passed and at least one of them is an SLO.
+    Events of all runs count together; samples of the server are those of a whole run. A run in doubt (late client,
+    killed, interrupted) makes it INCONCLUSIVE whatever it says. Else one FAIL fails it, and it passes only when every
+    check passed and at least one of them is an SLO.
     """
     kept = [steady(run, rule) for run in runs]
     parts = [part for part, _ in kept]

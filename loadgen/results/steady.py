@@ -63,12 +63,13 @@ def steady(recording: Recording, rule: Rule = "auto") -> tuple[Recording, Cut]:
     if rule == "auto" and len(kept) < _KEPT * len(records):
         begin, end, kept = first, last, records
     dropped = [record for record in records if not begin <= record.scheduled_ns <= end]
+    before = sum(record.scheduled_ns < begin for record in dropped)
     cut = Cut(
         rule=rule,
         begin=begin / NS,
         end=end / NS,
-        before=sum(record.scheduled_ns < begin for record in dropped),
-        after=sum(record.scheduled_ns > end for record in dropped),
+        before=before,
+        after=len(dropped) - before,
         failed=sum(record.error is not None for record in dropped),
     )
     return replace(recording, records=tuple(kept)), cut

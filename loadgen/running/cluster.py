@@ -66,9 +66,9 @@ def run_on_ray(address: str, job: Job, write: Write, new_loop: LoopFactory) -> F
         with forwarded_signals(desk.hear.remote):
             write(replace(job.header, started_unix_ns=start))
             footer = _gather(ray, tasks, write)
+            write(footer)
     finally:
         ray.shutdown()
-    write(footer)
     return footer
 
 

@@ -232,10 +232,8 @@ def _workers(plan: Plan) -> int:
     most = min(limit for limit in (load.concurrency, load.requests, len(plan.files.rows), 1024) if limit)
     if plan.workers:
         return min(plan.workers, most)
-    rate = (
-        max((max(stage.start, stage.end) for stage in parse_stages(load.stages)), default=0.0) if load.stages else 0.0
-    )
-    tokens = max(rate, load.rate or 0.0) * plan.workload.output_tokens
+    rates = [max(stage.start, stage.end) for stage in parse_stages(load.stages)] if load.stages else [load.rate or 0.0]
+    tokens = max(rates) * plan.workload.output_tokens
     wanted = ceil(max(tokens / _TOKENS_PER_SECOND, (load.concurrency or 0) / _CONCURRENCY))
     return max(1, min(wanted, most, (os.cpu_count() or 1) - 1))
 

@@ -51,9 +51,9 @@ async def run(job: Job, write: Write, progress: Progress | None = None, start: S
         await driver.prepare()
         with contextlib.nullcontext() if start else _signals(driver.interrupt):
             footer = await driver.drive(await start(driver) if start else perf_counter_ns())
+            write(footer)  # here, or one signal too many would leave records that look cut short
     finally:
         await driver.client.close()
-    write(footer)
     return footer
 
 

@@ -68,10 +68,10 @@ def run_workers(job: Job, part: Path, write: Write, new_loop: LoopFactory, progr
             _carry(parts, write, progress)
             if progress:
                 progress.end()
-        footer = merge([worker.footer for worker in workers], (perf_counter_ns() - origin) / NS)
-        write(footer)
-        for path in paths:
-            path.unlink()
+            footer = merge([worker.footer for worker in workers], (perf_counter_ns() - origin) / NS)
+            write(footer)
+            for path in paths:
+                path.unlink()
     return footer
 
 
