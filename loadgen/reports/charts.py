@@ -148,7 +148,7 @@ def timeline(title: str, bars: Sequence[Bar]) -> str:
     parts.append(_text(_TIMELINE_WIDTH - _RIGHT, bottom - 8, "seconds", "label", "end"))
     for tick in ticks:
         x = round(_RIGHT + tick * scale, 1)
-        parts.append(_line("grid", (x, _TOP), (x, height)) + _text(x, height + 14, f"{tick:.4g}", "tick", "middle"))
+        parts.append(_line("grid", (x, _TOP), (x, height)) + _text(x, height + 14, f"{tick:,.10g}", "tick", "middle"))
     for number, bar in enumerate(bars):
         stamps = [round(_RIGHT + stamp * scale, 1) for stamp in (bar.begin, bar.change, bar.end)]
         y = _TOP + _ROW * number
@@ -194,10 +194,10 @@ def _ticks(highest: float) -> list[float]:
 def _grid(place: _Scale, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> Iterator[str]:
     for tick in x_ticks:
         x, y = place(tick, 0)
-        yield _line("grid", (x, y), place(tick, y_ticks[-1])) + _text(x, y + 16, f"{tick:.4g}", "tick", "middle")
+        yield _line("grid", (x, y), place(tick, y_ticks[-1])) + _text(x, y + 16, f"{tick:,.10g}", "tick", "middle")
     for tick in y_ticks:
         x, y = place(0, tick)
-        yield _line("grid", (x, y), place(x_ticks[-1], tick)) + _text(x - 6, y + 4, f"{tick:.4g}", "tick", "end")
+        yield _line("grid", (x, y), place(x_ticks[-1], tick)) + _text(x - 6, y + 4, f"{tick:,.10g}", "tick", "end")
 
 
 def _path(points: Sequence[Point], style: Style) -> str:
