@@ -11,7 +11,7 @@ from slo.catalog import Metric
 from slo.promql import EXPORTER, Matcher, Scope, Selector, aggregate, duration, sum_rate
 from slo.rules import recorded
 from slo.rules.rule import RecordingRule, RuleGroup
-from slo.sli.slices import tokens_before_and_now
+from slo.sli.slices import tokens_until
 from slo.spec.model import Spec
 from slo.windows import MINUTE
 
@@ -65,7 +65,7 @@ def busy_engines_without_tokens(seconds: int, by: Sequence[str], scope: Scope) -
         aggregate("sum", scope.over("min_over_time", Selector(metric), window), by)
         for metric in (catalog.WAITING, catalog.RUNNING)
     )
-    before, now = tokens_before_and_now(window, by, scope)
+    before, now = tokens_until(by, scope, ago=window), tokens_until(by, scope, within=window)
     return f"{running} + {waiting} > 0 and {now} == {before}"
 
 

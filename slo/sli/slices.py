@@ -136,7 +136,7 @@ class StallSli(SliceSli):
         return aggregate("sum", self._busy(scope), scope.by_for(catalog.RUNNING))
 
     def good_slices(self, scope: Scope) -> str:
-        before, now = tokens_before_and_now(duration(self.within), _each_engine(scope), scope)
+        before, now = self._tokens(scope)
         return aggregate("sum", f"{self._busy(scope)} * ({now} != bool {before})", scope.by_for(catalog.RUNNING))
 
     def count(self, _requests: Sequence[Request], /) -> Count | None:
@@ -144,10 +144,14 @@ class StallSli(SliceSli):
         return None
 
     def _busy(self, scope: Scope) -> str:
-        window, each = duration(self.within), _each_engine(scope)
-        # An engine that came up within the window has had no time to fail.
-        known, _ = tokens_before_and_now(window, each, scope)
-        return f"((({_least_requests(window, each, scope)}) >= bool 1) and {known})"
+        least = _least_requests(duration(self.within), _each_engine(scope), scope)
+        # An engine that came up within the window has had no time to fail; one that has just gone makes no tokens.
+        before, now = self._tokens(scope)
+        return f"((({least}) >= bool 1) and {before} and {now})"
+
+    def _tokens(self, scope: Scope) -> tuple[str, str]:
+        each = _each_engine(scope)
+        return tokens_until(each, scope, ago=duration(self.within)), tokens_until(each, scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +186,13 @@ class SaturationSli(SliceSli):
         return scope.over("avg_over_time", Selector(catalog.KV_USAGE), SLICE)
 
 
-def tokens_before_and_now(window: str, by: Sequence[str], scope: Scope) -> tuple[str, str]:
-    """PromQL: all tokens made until a `window` ago, and until now.
+def tokens_until(by: Sequence[str], scope: Scope, *, ago: str = "", within: str = SLICE) -> str:
+    """PromQL: all tokens made until so long `ago`, as last seen `within` the time before that.
 
-    An increase over the window would be none where scrapes were missed and the few that are left saw no token.
+    For two of them to be compared: an increase between the two times would be none where scrapes were missed and the
+    few that are left saw no token.
     """
-    tokens = Selector(catalog.GENERATION_TOKENS)
-    before = scope.over("last_over_time", tokens, SLICE, ago=window)
-    return aggregate("sum", before, by), aggregate("sum", scope.over("last_over_time", tokens, window), by)
+    return aggregate("sum", scope.over("last_over_time", Selector(catalog.GENERATION_TOKENS), within, ago), by)
 
 
 def _each_engine(scope: Scope) -> tuple[str, ...]:
