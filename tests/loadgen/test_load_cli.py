@@ -231,25 +231,14 @@ def has_records(path: Path) -> bool:
 
 
 def started(target: str, model: str, path: Path) -> "subprocess.Popen[str]":
-    arguments = [
-        "run",
-        "--target",
-        target,
-        "--model",
-        model,
-        "--rate",
-        "100",
-        "--duration",
-        "60",
-        "--records",
-        str(path),
-    ]
+    load = ["--rate", "100", "--duration", "60", "--records", str(path), "--baseline-out", f"{path}.baseline"]
+    arguments = ["run", "--target", target, "--model", model, *load]
     return subprocess.Popen([*COMMAND, *arguments], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_keeps_its_records(number: signal.Signals, target: str, tmp_path: Path) -> None:
-    """One signal: sending stops, answers in flight end, exit 130, and the file is whole and says so."""
+    """One signal: sending stops, answers in flight end, exit 130, and the file is whole and says so; no baseline."""
     path = tmp_path / "r"
     process = started(target, "tiny", path)
     wait_until(lambda: has_records(path), process)
@@ -262,6 +251,8 @@ def test_an_interrupted_run_keeps_its_records(number: signal.Signals, target: st
     assert found.footer.sent == len(found.records) > 20
     assert {record.error for record in found.records} == {None}
     assert "INTERRUPTED" in out
+    assert f"{path}.baseline: not written" in err
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_second_signal_breaks_off_what_is_in_flight(target: str, tmp_path: Path) -> None:
