@@ -84,20 +84,26 @@ def clipped(recording: Recording, cut: Cut) -> Iterator[Request]:
     if not cut.before + cut.after:
         yield from recording.each_request()
         return
-    begin, end = int(cut.begin * NS), int(cut.end * NS)
+    begin, end, started = int(cut.begin * NS), int(cut.end * NS), recording.header.started_unix_ns
     for record in recording.records:
         due, done = max(record.scheduled_ns, begin), min(record.done_ns, end)
         if record.error or due >= done:
             continue
-        seen, stamps = tokens_between([record], [due, done + 1])[0], list(record.token_ns)
-        all_of_them = sum(record.token_counts) or len(stamps)
-        first = next((stamp for stamp in stamps if due <= stamp <= done), None)
-        yield Request(
-            start=(recording.header.started_unix_ns + due) / NS,
-            ttft=None if first is None else (first - due) / NS,
-            e2e=(done - due) / NS,
-            output_tokens=round((record.output_tokens or 0) * seen / all_of_them) if seen else 0,
-        )
+        whole = (due, done) == (record.scheduled_ns, record.done_ns)
+        yield record.to_request(started) if whole else _clip(record, due, done, started)
+
+
+def _clip(record: RequestRecord, begin: int, end: int, started_unix_ns: int) -> Request:
+    """A request with the tokens that came between, as if it had been asked for and had ended there."""
+    tokens, stamps = tokens_between([record], [begin, end + 1])[0], list(record.token_ns)
+    first = next((stamp for stamp in stamps if begin <= stamp <= end), None)
+    share = tokens / (sum(record.token_counts) or len(stamps)) if tokens else 0.0
+    return Request(
+        start=(started_unix_ns + begin) / NS,
+        ttft=None if first is None else (first - begin) / NS,
+        e2e=(end - begin) / NS,
+        output_tokens=round((record.output_tokens or 0) * share),
+    )
 
 
 def _window(records: Sequence[RequestRecord], rule: Rule) -> tuple[int, int]:
