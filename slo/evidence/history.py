@@ -52,9 +52,13 @@ def _of_slo(prometheus: Prometheus, slo: Slo, scope: Scope, times: range) -> Ite
         own_good, own_total = _evaluated(prometheus, slo, scope, times)
         good, total = (own_good, own_total) if _most(own_total) > _most(total) else (good, total)
     for group, samples in sorted(total.items(), key=lambda item: sorted(item[0])):
-        known = [at for at in times if at >= min(samples)]
-        good_rates, total_rates = ([found.get(at, 0.0) for at in known] for found in (good.get(group, {}), samples))
-        yield History(slo=slo, group=dict(group), start=known[0], step=STEP, good=good_rates, total=total_rates)
+        of_good = good.get(group, {})
+        if not slo.sli.good_comes_late:  # then no good events are none known, and a hole as it is in the rules
+            samples = {at: rate for at, rate in samples.items() if at in of_good}
+        if samples:
+            known = [at for at in times if at >= min(samples)]
+            good_rates, total_rates = ([found.get(at, 0.0) for at in known] for found in (of_good, samples))
+            yield History(slo=slo, group=dict(group), start=known[0], step=STEP, good=good_rates, total=total_rates)
 
 
 def _recorded(prometheus: Prometheus, slo: Slo, times: range) -> tuple[Rates, Rates]:

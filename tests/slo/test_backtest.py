@@ -133,7 +133,8 @@ def spec(tmp_path: Path) -> str:
 def test_raw_and_recorded_series_are_replayed(spec: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """TTFT has raw counters only, of two models, TPOT what the rules recorded; an hour's outage is paged in each.
 
-    Availability has no data and says so. Labels say when the outage was, in YAML or in CSV.
+    Availability has no data and says so; of a third model, whose engine lacks the bucket, nobody knows. Labels say when
+    the outage was, in YAML or in CSV.
     """
     now = int(time.time()) // 60 * 60
     minutes = range(now - 30 * HOUR, now, 60)
@@ -146,6 +147,7 @@ def test_raw_and_recorded_series_are_replayed(spec: str, tmp_path: Path, capsys:
         f'{name}_bucket{{le="0.25",model_name="a"}}': [(at, good[i]) for i, at in enumerate(minutes)],
         f'{name}_count{{model_name="b"}}': [(at, 120.0 * i) for i, at in enumerate(minutes)],
         f'{name}_bucket{{le="0.25",model_name="b"}}': [(at, 120.0 * i) for i, at in enumerate(minutes)],
+        f'{name}_count{{model_name="c"}}': [(at, 120.0 * i) for i, at in enumerate(minutes)],
         'slo:total:rate5m{slo="chat-tpot",model_name="a"}': [(at, 2.0) for at in minutes],
         'slo:good:rate5m{slo="chat-tpot",model_name="a"}': [
             (at, 0.0 if b else 2.0) for at, b in zip(minutes, bad, strict=True)
