@@ -31,7 +31,7 @@ Probe = Callable[[float, float], Recording]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """All runs at one rate; `worst` is the promise with the least room, then its share and that share's 95 % bounds."""
+    """All runs at one rate; `worst` is the promise that decides, then its share and that share's 95 % bounds."""
 
     rate: float
     outcome: Outcome
@@ -159,8 +159,7 @@ class Search:
     def _level(self, point: Point) -> Level:
         trials = [seen for seen in self._trials if seen.rate == point.rate]
         shares = point.shares()
-        rooms = self._rooms(shares)
-        worst = rooms.index(min(rooms))
+        worst = point.worst(self._promises)
         low, high = shares[worst].bounds
         return Level(
             rate=point.rate,

@@ -81,6 +81,12 @@ class Point:
             return Outcome.FAIL
         return Outcome.PASS if all(low >= objective for (low, _), objective in bounds) else Outcome.INCONCLUSIVE
 
+    def worst(self, promises: Sequence[Promise]) -> int:
+        """Which promise decides the outcome: one that surely is not kept, else the one that is least sure to be."""
+        bounds = [(share.bounds, promise.objective) for share, promise in zip(self.shares(), promises, strict=True)]
+        ranks = [(high >= objective, low - objective) for (low, high), objective in bounds]
+        return ranks.index(min(ranks))
+
 
 @dataclass(frozen=True, slots=True)
 class Bracket:

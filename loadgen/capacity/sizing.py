@@ -114,7 +114,7 @@ def _tell(trial: Trial) -> None:
 def text(found: Capacity, replicas: int, wanted: float | None, skipped: list[str]) -> str:
     """The frontier, the answer with its interval, and what follows from it."""
     rows: list[tables.Row] = [
-        ("rate/s", "outcome", "runs", "requests", "failed", "good/s", "least good SLO", "share (95 % sure)", "TTFT p50",
+        ("rate/s", "outcome", "runs", "requests", "failed", "good/s", "deciding SLO", "share (95 % sure)", "TTFT p50",
          "p90", "TPOT p50", "p90", "in flight"),
         *map(_row, found.levels),
     ]  # fmt: skip

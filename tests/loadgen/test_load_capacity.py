@@ -16,7 +16,7 @@ from load_records import footer
 from load_servers import Got, in_thread
 
 from loadgen.capacity.highest_rate import Capacity, Probe, ProbeError, Search
-from loadgen.capacity.search import Promise, Share, add, falling, next_rate, share
+from loadgen.capacity.search import Point, Promise, Share, add, falling, next_rate, share
 from loadgen.capacity.sizing import scale_out_at, text
 from loadgen.cli import main
 from loadgen.judging.regression import Outcome
@@ -103,6 +103,14 @@ def test_a_lucky_run_does_not_decide() -> None:
     """Every rate that passes or fails has two runs at least."""
     found = Service().search(spec(TTFT))
     assert {level.runs >= 2 for level in found.levels if level.outcome is not Outcome.INCONCLUSIVE} == {True}
+
+
+def test_the_promise_that_decides_is_named() -> None:
+    """All good is not all sure: of requests that are much alike few count. One surely broken goes before any doubt."""
+    promises = [Promise("alike", 0.95), Promise("sure", 0.99), Promise("broken", 0.95)]
+    alike, sure, broken = Share(1000, 1000, alike=50), Share(1000, 1000), Share(800, 1000)
+    assert Point(1.0, ((alike, sure), (alike, sure))).worst(promises[:2]) == 0
+    assert Point(1.0, ((alike, sure, broken), (alike, sure, broken))).worst(promises) == 2
 
 
 def test_the_budget_holds() -> None:
