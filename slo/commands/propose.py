@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
         runs = [found for path in args.runs for found in read(path)]
     except RunError as error:
         raise common.UsageError(str(error)) from None
+    if len(kinds := {run.origin.kind for run in runs}) > 1:
+        raise common.UsageError(f"runs of several engines: {', '.join(sorted(kind or 'unknown' for kind in kinds))}")
     proposals = propose(runs, args.objective, args.confidence)
     for proposal in proposals:
         if proposal.problem:
@@ -67,6 +69,8 @@ def _spec(args: argparse.Namespace, runs: Sequence[Run], proposals: Sequence[Pro
     yield f"apiVersion: {API_VERSION}"
     yield f"service: {args.service or _slug(runs[0].origin.model)}"
     yield f"period: {args.period}"
+    if kind := runs[0].origin.kind:
+        yield f"engine: {kind}"
     yield "slos:"
     for proposal in proposals:
         yield from _slo(proposal, args.objective)

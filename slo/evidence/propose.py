@@ -48,7 +48,7 @@ class Proposal:
 
 
 def propose(runs: Sequence[Run], objective: float, confidence: float) -> list[Proposal]:
-    """A proposal per latency, all with this objective, and one for availability."""
+    """A proposal per latency, all with this objective, and one for availability. Thresholds are edges of the engine."""
     latencies = [_latency(name, runs, objective, confidence) for name in LATENCIES]
     return [*latencies, _availability(runs, confidence)]
 
@@ -59,7 +59,10 @@ def _latency(name: str, runs: Sequence[Run], objective: float, confidence: float
     worst = worst_first[0]
     if worst.bound is None:
         return Proposal(name=name, problem=_too_short(worst, objective, confidence), evidence=worst_first)
-    edges = [edge for edge in LATENCIES[name].buckets if edge >= worst.bound]
+    metric, engine = LATENCIES[name], runs[0].origin.kind
+    if engine and engine not in metric.upstream:
+        return Proposal(name=name, problem=f"{engine} exposes no {metric.name}", evidence=worst_first)
+    edges = [edge for edge in metric.buckets_of(engine) if edge >= worst.bound]
     if not edges:
         problem = f"{worst.path} says {worst.bound:g} s, beyond the last bucket edge"
         return Proposal(name=name, problem=problem, evidence=worst_first)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
+from slo.engines import ENGINES
 from slo.sli import Request
 
 T = TypeVar("T")
@@ -37,6 +38,12 @@ class Origin:
     gpus: str
     load: str
     simulated: bool
+
+    @property
+    def kind(self) -> str:
+        """The engine as a spec names it; empty where it is none that is known."""
+        owner = self.engine.partition(" ")[0].lower()
+        return owner if owner in ENGINES else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

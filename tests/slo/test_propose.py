@@ -122,7 +122,11 @@ def test_a_run_that_only_gets_worse_says_little() -> None:
 
 
 def _recording(
-    ttfts: list[float], errors: dict[int, ErrorCategory] | None = None, simulated: bool = False, model: str = "Llama 3"
+    ttfts: list[float],
+    errors: dict[int, ErrorCategory] | None = None,
+    simulated: bool = False,
+    model: str = "Llama 3",
+    engine: str = "vllm",
 ) -> Recording:
     """Ten requests a second with these first-token times, 20 tokens at 30 ms each; `errors` by sequence number."""
     found = []
@@ -146,7 +150,7 @@ def _recording(
         timeout=60.0,
         workload=Workload(),
         load=Load(rate=10.0, requests=len(ttfts)),
-        fingerprint=Fingerprint(model=model, engine="vllm", engine_version="0.32", gpus=("H100",), simulated=simulated),
+        fingerprint=Fingerprint(model=model, engine=engine, engine_version="0.32", gpus=("H100",), simulated=simulated),
         client=Client(version="0", python="3", event_loop="asyncio", cores=2),
     )
     end = Footer(interrupted=False, seconds=len(ttfts) / 10, sent=len(ttfts), cpu_share=0.1)
@@ -199,6 +203,19 @@ def test_a_proposal_is_a_spec(records: Path, tmp_path: Path, capsys: pytest.Capt
     assert told["availability"].objective == 0.995  # 1 of 2999 failed; cancelled ones do not count
     assert "n = 2998" in spec.read_text()
     assert "SIMULATED" not in spec.read_text()
+
+
+def test_thresholds_are_edges_of_the_engine_that_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SGLang has no edge at 250 ms; the spec names the engine, and builds on its names. Two engines are no one spec."""
+    path = _records(tmp_path / "sglang.jsonl", _recording(_ttfts(3000), engine="sglang"))
+    assert main(["propose", str(path)]) == 0
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(capsys.readouterr().out)
+    assert {slo.name: slo.sli.threshold for slo in load(spec).slos if slo.name == "ttft"} == {"ttft": 0.4}  # type: ignore[attr-defined]
+    assert main(["build", str(spec), "--out", str(tmp_path), "--source", "sglang"]) == 0
+    other = _records(tmp_path / "vllm.jsonl", _recording(_ttfts(300)))
+    assert main(["propose", str(path), str(other)]) == 2
+    assert "runs of several engines: sglang, vllm" in capsys.readouterr().err
 
 
 def test_the_worst_run_decides(records: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,7 +294,7 @@ def test_names_from_files_cannot_leave_their_comment(tmp_path: Path, capsys: pyt
     path = _records(tmp_path / "run.jsonl", recording)
     assert main(["propose", str(path)]) == 0
     out = capsys.readouterr().out
-    assert set(yaml.safe_load(out)) == {"apiVersion", "service", "period", "slos"}
+    assert set(yaml.safe_load(out)) == {"apiVersion", "service", "period", "engine", "slos"}
     assert len(out.splitlines()) == out.count("\n")
 
 
