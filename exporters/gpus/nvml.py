@@ -94,7 +94,10 @@ class NvmlReader:
                 if self._ours is None or self._ours.may_hold(uuid, shown):
                     yield from self._read_one(session, uuid, gpu)
             except (self._nvml.NVMLError, LostError) as error:
-                lost[self._at.get(index, f"index {index}")] = str(error)
+                uuid = self._at.get(index, f"index {index}")
+                lost[uuid] = str(error)
+                if self._errors.came(uuid):  # what it was lost by, and which model ran on it
+                    yield reading(self._errors.cells(uuid), uuid, self._index[uuid], driver=session.driver)
 
     def _read_one(self, session: _Session, uuid: str, gpu: Any) -> list[GpuReading]:
         index, driver = self._index[uuid], session.driver

@@ -39,6 +39,10 @@ class XidLog:
             errors.seen[code] = now
             errors.last = code
 
+    def came(self, uuid: str) -> bool:
+        """Whether any error of this GPU has come."""
+        return uuid in self._errors
+
     def cells(self, uuid: str) -> dict[Cell, float]:
         """Of one GPU: the last code, and each code's count and time."""
         with self._lock:

@@ -299,6 +299,20 @@ def test_the_same_xid_twice_is_counted_twice(h200: Replay, clock: Clock) -> None
     assert second.labelled[catalog.GPU_XID_ERRORS] == {"94": 1}
 
 
+def test_a_gpu_lost_by_an_xid_still_tells_which(h200: Replay, clock: Clock) -> None:
+    """Its errors, and nothing else of it, stay on the page: also of the only GPU that there is."""
+    reader = NvmlReader(h200, clock=clock)
+    reader.read()
+    h200.events.put(("gpu0", 79))
+    wait_for(lambda: reader.read().gpus[0].values[catalog.GPU_LAST_XID] == 79)
+    for gpu in ("gpu0", "gpu1"):
+        h200.fail("*", gpu, pynvml.NVML_ERROR_GPU_IS_LOST)
+    scrape = reader.read()
+    assert scrape.lost.keys() == {A, B}
+    assert [(gpu.uuid, gpu.index, gpu.values) for gpu in scrape.gpus] == [(A, "0", {catalog.GPU_LAST_XID: 79})]
+    assert scrape.gpus[0].labelled[catalog.GPU_XID_ERRORS] == {"79": 1}
+
+
 def test_xids_are_absent_where_events_are_not_allowed(h200: Replay, clock: Clock) -> None:
     """Without the right to register, there is no zero that would claim there were no errors."""
     h200.calls["nvmlDeviceRegisterEvents(gpu0, 8, events)"] = {"error": pynvml.NVML_ERROR_NO_PERMISSION}
