@@ -15,6 +15,8 @@ import pytest
 from collector import Collector, collecting
 from serve import free_port, vllm
 
+from slo import catalog
+
 BIN = Path(sys.executable).parent
 SPEC = Path(__file__).parent / "agreement.yaml"
 
@@ -98,7 +100,15 @@ def _monitoring(cleanup: ExitStack, home: Path, sidecar: str) -> tuple[str | Non
     urls = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{alert_port}"
     for url in urls:
         eventually(f"{url} getting ready", lambda url=url: answers(f"{url}/-/ready"))  # type: ignore[misc]
+    # What comes before the first scrape is in no rate, and under load it may be long in coming.
+    eventually("a scrape before any load", lambda: scraped(urls[0], catalog.RUNNING.name))
     return urls
+
+
+def scraped(prometheus: str, series: str) -> bool:
+    """Whether Prometheus has a series."""
+    answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": series}, timeout=5)
+    return bool(answer.raise_for_status().json()["data"]["result"])
 
 
 def _flags(port: int, flags: dict[str, object]) -> list[str]:

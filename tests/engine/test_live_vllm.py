@@ -12,7 +12,7 @@ from statistics import median
 
 import httpx
 import pytest
-from conftest import BIN, SPEC, Stack, eventually
+from conftest import BIN, SPEC, Stack, eventually, scraped
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.results import reading, record
@@ -104,10 +104,7 @@ def _settled(stack: Stack) -> bool:
 
 def _scraped(stack: Stack) -> bool:
     """Whether Prometheus, where there is one, has seen the series that the run will raise."""
-    if stack.prometheus is None:
-        return True
-    with httpx.Client(base_url=stack.prometheus) as client:
-        return _query(client, f"{catalog.E2E.name}_count") is not None
+    return stack.prometheus is None or scraped(stack.prometheus, f"{catalog.E2E.name}_count")
 
 
 def _spans(reading: Reading) -> float:
@@ -214,7 +211,8 @@ def test_the_recorded_ratio_is_what_the_spans_say(stack: Stack, run: Run, slo: S
 
         def agree() -> bool:
             said, judged = _query(client, ratio), _judged(stack, slo, time.time() - 300)
-            print(f"{slo.id}: Prometheus {said}, spans {judged.good}/{judged.total}")
+            total = _query(client, f'300 * slo:total:rate5m{{slo="{slo.id}"}}')
+            print(f"{slo.id}: Prometheus {said} of {total}, spans {judged.good}/{judged.total}")
             return said is not None and abs(said - judged.good / judged.total) <= 0.03
 
         eventually(f"{slo.id} in Prometheus", agree)
