@@ -213,8 +213,9 @@ class Pusher:
         while True:
             try:
                 await self.push()
-            except Exception:
+            except Exception:  # a fault of ours costs this push, is told, and not all that come after
                 log.exception("push: fault")
+                self._pushes.labels("failed").inc()
             await asyncio.sleep(self._interval)
 
 

@@ -31,6 +31,7 @@ from pathlib import Path
 
 import httpx
 
+from loadgen.demo.stack import answers
 from slo.delivery import artefacts
 from slo.promql import seconds
 from slo.rules import cost
@@ -179,14 +180,10 @@ def prometheus(directory: Path) -> Iterator[Server]:
                "--query.max-samples=500000000", "--log.level=error"]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
-            while True:
-                try:
-                    if httpx.get(f"http://127.0.0.1:{port}/-/ready").is_success:
-                        break
-                except httpx.TransportError:
-                    time.sleep(0.1)
+            while not answers(f"http://127.0.0.1:{port}/-/ready"):
                 if process.poll() is not None:
                     raise SystemExit("prometheus did not start")
+                time.sleep(0.1)
             yield Server(f"http://127.0.0.1:{port}")
         finally:
             process.terminate()

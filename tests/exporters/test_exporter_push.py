@@ -1,5 +1,6 @@
 """Metrics over OTLP: the engine's own histograms under the conventions' names, at a real receiver."""
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -9,11 +10,13 @@ from exporter_servers import Upstream, wait_for
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, HistogramDataPoint, Metric
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 from opentelemetry.sdk.resources import Resource
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporters.cli import main
-from exporters.collector import Snapshot
+from exporters.collector import Collector, Snapshot
 from exporters.engines.reader import EngineParser
 from exporters.model import GpuReading
 from exporters.serving import push
@@ -127,6 +130,31 @@ def test_an_interval_that_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     args = ["--engine", "http://127.0.0.1:1", "--gpu", "none", "--listen", "127.0.0.1:0", "--otlp-grpc", "none"]
     assert main([*args, "--push", "http://127.0.0.1:1"]) == 2
     assert "OTEL_METRIC_EXPORT_INTERVAL=1m: give milliseconds" in capsys.readouterr().err
+
+
+def test_a_fault_costs_one_push_and_is_counted() -> None:
+    """An exporter that raises once: a failed push, then good ones."""
+
+    class Faulty:
+        pushes = 0
+
+        def export(self, metrics_data: MetricsData) -> MetricExportResult:
+            self.pushes += 1
+            if self.pushes == 1:
+                raise RuntimeError("a fault")
+            return MetricExportResult.SUCCESS
+
+    async def drive() -> CollectorRegistry:
+        registry, exporter = CollectorRegistry(), Faulty()
+        pusher = push.Pusher(Collector([]), registry, exporter, 0.01)
+        while exporter.pushes < 3:
+            await asyncio.sleep(0.01)
+        await pusher.close()
+        return registry
+
+    registry = asyncio.run(asyncio.wait_for(drive(), 20))
+    assert registry.get_sample_value(catalog.PUSHES.name, {"outcome": "failed"}) == 1
+    assert (registry.get_sample_value(catalog.PUSHES.name, {"outcome": "ok"}) or 0) >= 2
 
 
 def test_a_receiver_that_refuses_is_counted() -> None:
